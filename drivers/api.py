@@ -1,0 +1,472 @@
+"""The protocols a driver implements: narrow, async, typed, with their own errors.
+
+A driver is found through the entry-point group `labd.drivers`; what the entry point names is a `Driver`.
+It says, as data, what its device can do (`Capability`) before any hardware is touched, so that a wiring
+that cannot work is refused when `lab.toml` is read.
+
+All quantities are SI. Every wait inside a driver has a deadline; a device that misses it raises `DeviceTimeoutError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy.typing as npt
+from pydantic import BaseModel
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+class DriverError(Exception):
+    """Root of what drivers raise; the message names the device and the command."""
+
+
+class ConnectError(DriverError):
+    """The device cannot be reached, or is not the device that the driver was written for."""
+
+
+class DeviceTimeoutError(DriverError):
+    """The device did not answer before the deadline; its session has been closed."""
+
+
+class ProtocolError(DriverError):
+    """The device answered something that its manual does not know."""
+
+
+class DeviceError(DriverError):
+    """The device reported an error of its own (a SCPI error queue entry, an `err` line, a failed flash)."""
+
+
+class LimitError(DriverError):
+    """A voltage or current beyond the limits set for the channel was asked for, or no limits were set yet."""
+
+
+class LineClosedError(DriverError):
+    """A serial line went away while in use."""
+
+
+class EdgesLostError(DriverError):
+    """Running numbers of an edge source have a hole: at least one edge was not reported."""
+
+
+# --- capabilities, as data ------------------------------------------------------------------------------------
+
+
+class Quantity(StrEnum):
+    """A column of a trace: A, V, W, J per sample, and a bit a pin."""
+
+    CURRENT = "current"
+    VOLTAGE = "voltage"
+    POWER = "power"
+    ENERGY = "energy"
+    DIGITAL = "digital"
+
+
+class SampleKind(StrEnum):
+    """What one sample stands for."""
+
+    INSTANT = "instant"
+    MEAN = "mean"  # of the sample period that ends where the next one begins
+
+
+class Provenance(StrEnum):
+    """Where a column's values come from."""
+
+    MEASURED = "measured"
+    SET = "set"  # a supply's set-point
+    ASSUMED = "assumed"
+
+
+class EdgeMethod(StrEnum):
+    """How edges of a timing pin are seen."""
+
+    SAMPLED = "sampled"  # a digital column beside the samples
+    TIMESTAMPED = "timestamped"  # an edge source with a clock of its own
+
+
+class TriggerSource(StrEnum):
+    """What starts an armed capture."""
+
+    IMMEDIATE = "immediate"
+    EXTERNAL = "external"  # a pulse on the analyzer's trigger input, shared with an edge source
+
+
+class Role(StrEnum):
+    """What a device can serve as; each has a protocol below."""
+
+    SUPPLY = "supply"
+    ANALYZER = "analyzer"
+    EDGES = "edges"
+    SERIAL = "serial"
+    FLASH = "flash"
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Limits of error on one range: ±(gain · |reading| + offset), each taken as a rectangular distribution.
+
+    Args:
+        range_max: Largest reading of the range, in the column's unit.
+        gain: Half width of the gain error, relative.
+        offset: Half width of the offset error, in the column's unit.
+        noise_rms: Standard deviation of one sample at the period of the capture, in the column's unit.
+    """
+
+    range_max: float
+    gain: float
+    offset: float
+    noise_rms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One declared column of a capture, on the range in force."""
+
+    quantity: Quantity
+    sample: SampleKind
+    provenance: Provenance
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzerCapability:
+    """What a power analyzer can record, before it is configured.
+
+    Args:
+        ranges: The ranges of each quantity that can be recorded, with their accuracy.
+        sample: Whether samples are instants or means.
+        period_min_s: Shortest sample period with all columns on, s.
+        period_step_s: Periods round to multiples of this, s.
+        depth_s: What its FIFO holds before it is overwritten, s; None if it streams.
+        edge_methods: How timing edges can be seen with it; empty if it needs a timestamper.
+        triggers: What can start a capture.
+        clock_ppm: Half width of its sample clock's error, ppm.
+        channels: Its channels.
+        source: Document and section that these figures come from.
+    """
+
+    ranges: Mapping[Quantity, tuple[Accuracy, ...]]
+    sample: SampleKind
+    period_min_s: float
+    period_step_s: float
+    depth_s: float | None
+    edge_methods: frozenset[EdgeMethod]
+    triggers: frozenset[TriggerSource]
+    clock_ppm: float
+    channels: tuple[int, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyCapability:
+    """What a power supply's channels can put out, V and A."""
+
+    channels: tuple[int, ...]
+    voltage_max_v: float
+    current_max_a: float
+    watchdog_s: tuple[float, float] | None
+    """Shortest and longest delay of the device's own output watchdog; None if it has none."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCapability:
+    """What an edge source sees.
+
+    Args:
+        pins: Its input pins.
+        pulse_pins: Pins on which it can put out a sync pulse that it also reports.
+        pulse_min_s: Shortest pulse that is seen for sure, s.
+        clock_ppm: Half width of its clock's error, ppm.
+        source: Document and section.
+    """
+
+    pins: tuple[int, ...]
+    pulse_pins: tuple[int, ...]
+    pulse_min_s: float
+    clock_ppm: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """All that a driver's device can do, by role; None where it does not serve."""
+
+    supply: SupplyCapability | None = None
+    analyzer: AnalyzerCapability | None = None
+    edges: EdgeCapability | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers: maker, model, serial number and firmware as the device itself gives them."""
+
+    maker: str
+    model: str
+    serial: str
+    firmware: str
+    options: tuple[str, ...] = ()
+
+
+# --- devices --------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Instrument(Protocol):
+    """Anything opened by a driver that has an identity and can be asked whether it is well."""
+
+    identity: Identity
+
+    async def check(self) -> None:
+        """Talk to the device once; raise a `DriverError` if it is not well or reports errors."""
+        ...
+
+
+class SupplyMode(StrEnum):
+    """What regulates an output."""
+
+    OFF = "off"
+    CV = "cv"
+    CC = "cc"
+    PROTECTED = "protected"  # a protection has switched the output off
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyLimits:
+    """Absolute limits of a board, V and A."""
+
+    voltage_max_v: float
+    current_max_a: float
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyStatus:
+    """State of one output: regulation, measured voltage [V] and current [A], names of tripped protections."""
+
+    mode: SupplyMode
+    voltage_v: float
+    current_a: float
+    tripped: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class PowerSupply(Protocol):
+    """Switches and feeds a board. Beyond the limits set for a channel it raises `LimitError`, whoever asks."""
+
+    async def set_limits(self, channel: int, limits: SupplyLimits) -> SupplyLimits:
+        """Set current limit, over-voltage and over-current protection; return what the device reads back.
+
+        Raises:
+            DeviceError: what was read back is looser than what was asked.
+        """
+        ...
+
+    async def set_voltage(self, channel: int, voltage_v: float) -> float:
+        """Set the output voltage and return the set-point read back, V."""
+        ...
+
+    async def output_on(self, channel: int) -> None:
+        """Switch the output on. Raises `LimitError` before `set_limits`."""
+        ...
+
+    async def output_off(self, channel: int) -> None:
+        """Switch the output off and see that it is; needs no limits and clears a tripped protection."""
+        ...
+
+    async def arm_watchdog(self, delay_s: float) -> None:
+        """Let the device switch its outputs off by itself after `delay_s` without any message from the host."""
+        ...
+
+    async def supply_status(self, channel: int) -> SupplyStatus:
+        """Measure and report one output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """What to record on one channel.
+
+    Args:
+        quantities: Columns asked for.
+        period_s: Sample period, s; None for the shortest.
+        current_max_a: Largest current expected, A: picks the range.
+        voltage_max_v: Largest voltage expected, V: picks the range.
+        trigger: What starts the capture.
+    """
+
+    quantities: tuple[Quantity, ...]
+    period_s: float | None
+    current_max_a: float
+    voltage_max_v: float
+    trigger: TriggerSource = TriggerSource.IMMEDIATE
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSetup:
+    """What the device will really record, read back from it."""
+
+    period_s: float
+    columns: tuple[Column, ...]
+    clock_ppm: float
+
+
+class IntervalKind(StrEnum):
+    """Why a stretch of samples cannot be trusted."""
+
+    GAP = "gap"  # the device says that it skipped samples
+    OVERFLOW = "overflow"  # samples were overwritten before they were fetched
+    CLIPPED = "clipped"  # a reading at the end of its range
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Samples `start` (inclusive) to `stop` (exclusive) of a trace that are marked."""
+
+    kind: IntervalKind
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive samples of one capture.
+
+    Args:
+        first: Index of the first sample since the capture's start.
+        columns: One array a column: float32 of shape (n,), digital uint8 of shape (n,).
+        intervals: Marked stretches, in indices since the capture's start.
+    """
+
+    first: int
+    columns: Mapping[Quantity, npt.NDArray[Any]]
+    intervals: tuple[Interval, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+BlockSink = Callable[[Block], None]
+"""Takes a block in the driver's own thread, never on the event loop; what it raises ends the stream."""
+
+
+@runtime_checkable
+class PowerAnalyzer(Protocol):
+    """Records samples of one channel at a time each: configure, arm, stream until stop."""
+
+    async def configure(self, channel: int, request: CaptureRequest) -> CaptureSetup:
+        """Prepare a capture; the sample period in the answer is read back from the device."""
+        ...
+
+    async def arm(self, channel: int) -> None:
+        """Start the capture, or make it wait for its trigger."""
+        ...
+
+    async def stream(self, channel: int, sink: BlockSink) -> int:
+        """Hand every block to `sink` until `stop` was called and the last sample is out; return the sample count.
+
+        Raises:
+            DeviceTimeoutError, ProtocolError, DeviceError: the device stopped, talked nonsense or reported an error.
+        """
+        ...
+
+    async def stop(self, channel: int) -> None:
+        """End the capture: `stream` delivers what the device still holds and returns. Harmless if none runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One edge: pin, level after it (0 or 1), time in ticks of the source's clock, running number of the source."""
+
+    pin: int
+    level: int
+    ticks: int
+    sequence: int
+
+
+@runtime_checkable
+class EdgeSource(Protocol):
+    """Reports edges of its pins on a clock of its own."""
+
+    tick_rate_hz: float
+    """Declared rate of the clock, Hz."""
+    clock_ppm: float
+    """Half width of the error of that rate, ppm."""
+
+    def watch(self, pins: frozenset[int]) -> AbstractAsyncContextManager[AsyncIterator[Edge]]:
+        """Report the edges of `pins` from now on, in order; several watches of different pins may be open.
+
+        The iterator raises `EdgesLostError` at a hole in the running numbers, `DriverError` when the source fails.
+        """
+        ...
+
+    async def pulse(self, pin: int, width_s: float) -> None:
+        """Put out one high pulse on a pulse pin; both its edges are reported to whoever watches the pin."""
+        ...
+
+
+@runtime_checkable
+class SerialLine(Protocol):
+    """A byte pipe to a board. Opening it never resets the board (no DTR or RTS toggling)."""
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`. Raises `LineClosedError`."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the next bytes that came in, at least one; the caller sets the deadline. Raises `LineClosedError`."""
+        ...
+
+    async def set_baud(self, baud: int) -> None:
+        """Change the line's rate, bit/s, and drop what came in before."""
+        ...
+
+
+@runtime_checkable
+class Flasher(Protocol):
+    """Writes firmware images into a powered board."""
+
+    async def matches(self, image: Path) -> bool:
+        """Whether the board already holds exactly this image."""
+        ...
+
+    async def program(self, image: Path) -> None:
+        """Write and verify the image, then reset the board into it. Raises `DeviceError`."""
+        ...
+
+
+class Driver(Protocol):
+    """What an entry point of `labd.drivers` names."""
+
+    name: str
+    roles: frozenset[Role]
+    options: type[BaseModel]
+    """Model of the keys that the driver reads from `lab.toml` (extra keys forbidden, frozen)."""
+
+    def capability(self, options: Any) -> Capability:
+        """What the device can do, from its options alone: no hardware is touched."""
+        ...
+
+    def open(self, options: Any) -> AbstractAsyncContextManager[Any]:
+        """Connect; the object serves the protocols of `roles`. Raises `ConnectError`.
+
+        `options` is an instance of the driver's own `options` model.
+        """
+        ...
+
+
+def find_drivers() -> dict[str, Driver]:
+    """Return all installed drivers by name. Raises `ConnectError` naming an entry point that cannot be loaded."""
+    found: dict[str, Driver] = {}
+    for entry in entry_points(group="labd.drivers"):
+        try:
+            found[entry.name] = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise ConnectError(f"driver {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+    return found
