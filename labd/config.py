@@ -1,0 +1,184 @@
+"""`lab.toml` as frozen models: what the rack holds, how it is wired, and what each board may be given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from labd.benchmarks import Mode
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""Ids appear in topics, paths and tables: lower case, digits, dot, dash, underscore."""
+
+
+class Model(BaseModel):
+    """Frozen, and no key that labd does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lab(Model):
+    """The rack itself."""
+
+    name: Name
+    data_dir: Path = Path("var")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Mqtt(Model):
+    """The broker: `mqtt://host:port`, `mqtts://host:port`, or `embedded` for the demo."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    user: str | None = None
+    password_file: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class Store(Model):
+    """The database; traces and artifacts lie in the lab's data directory."""
+
+    database_url: str | None = None
+    """None: `labd.db` in the data directory."""
+
+
+class Http(Model):
+    """The read-only endpoint for traces, `host:port`; loopback unless said otherwise."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class Instrument(Model):
+    """An instrument; all keys but id and driver belong to the driver's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: Name
+    driver: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys for the driver."""
+        return dict(self.model_extra or {})
+
+
+class Limits(Model):
+    """Absolute limits of a board; nothing that labd does goes beyond them."""
+
+    voltage_max_v: float = Field(gt=0, le=60)
+    current_max_a: float = Field(gt=0, le=20)
+
+
+class Supply(Model):
+    """Which channel feeds the board, and with what."""
+
+    instrument: Name
+    channel: int = Field(ge=1)
+    voltage_v: float = Field(gt=0)
+    off_below_v: float = Field(default=0.1, gt=0)
+    """Below this the board counts as off, V."""
+    discharge_s: float = Field(default=5.0, gt=0)
+    """Longest wait for the rail to fall below that, s."""
+
+
+class Measure(Model):
+    """Which channel measures the board's supply current."""
+
+    instrument: Name
+    channel: int = Field(ge=1)
+    current_range_a: float | None = None
+    """None: the board's current limit picks the range."""
+
+
+class Timing(Model):
+    """How the timing pin is seen."""
+
+    instrument: Name
+    pin: int = Field(ge=0)
+    edge: Literal["falling", "rising"] = "falling"
+    method: Literal["sampled", "timestamped"] = "timestamped"
+    pulse_us: float = Field(default=1.0, gt=0)
+    """Shortest time the firmware holds the pin, µs; what cannot be seen by the method is refused."""
+    hold_us: float = Field(default=50.0, ge=0)
+    """Edges closer than this to the one before are ringing, µs."""
+    sync_pin: int | None = None
+    """Pin of the same instrument whose pulse starts the analyzer's capture; None if not wired."""
+
+
+class Serial(Model):
+    """The board's serial line."""
+
+    port: str
+    driver: str = "serial"
+    baud: dict[Mode, int] = Field(default={Mode.PERFORMANCE: 115200, Mode.ENERGY: 9600})
+
+    def baud_for(self, mode: Mode) -> int:
+        """The rate of the image that `mode` runs on, bit/s."""
+        return self.baud[mode.image]
+
+
+class Flash(Model):
+    """How images get into the board; all keys but driver belong to the driver's own options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    driver: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys for the driver."""
+        return dict(self.model_extra or {})
+
+
+class Board(Model):
+    """A board and its wiring."""
+
+    id: Name
+    tags: tuple[str, ...] = ()
+    target: str = "native"
+    """Which firmware builds run on it: matches `target` of a `[[firmware]]`."""
+    limits: Limits
+    supply: Supply
+    measure: Measure | None = None
+    timing: Timing | None = None
+    serial: Serial
+    flash: Flash | None = None
+
+    def can(self, mode: Mode) -> bool:
+        """Whether the wiring serves `mode`: energy needs an analyzer and a timing pin."""
+        return mode is not Mode.ENERGY or (self.measure is not None and self.timing is not None)
+
+
+class Firmware(Model):
+    """A build of a benchmark for one kind of board: an image for each mode it was compiled for."""
+
+    name: str
+    benchmark: str
+    target: str
+    images: dict[Mode, Path]
+
+
+class LabConfig(Model):
+    """The whole of `lab.toml`. Relative paths are taken from the folder of the file."""
+
+    lab: Lab
+    mqtt: Mqtt = Mqtt()
+    store: Store = Store()
+    http: Http = Http()
+    instrument: tuple[Instrument, ...] = ()
+    board: tuple[Board, ...] = ()
+    firmware: tuple[Firmware, ...] = ()
+
+    def board_by_id(self, board_id: str) -> Board | None:
+        """The board of that id."""
+        return next((board for board in self.board if board.id == board_id), None)
+
+    def firmware_for(self, board: Board, benchmark: str, mode: Mode) -> Path | None:
+        """The image of `benchmark` that `board` needs for `mode`; None if lab.toml names none."""
+        for build in self.firmware:
+            if build.benchmark == benchmark and build.target == board.target and mode.image in build.images:
+                return build.images[mode.image]
+        return None

@@ -1,0 +1,187 @@
+"""Why a run or trial ended as it did: a closed set, each with its end state, one sentence and a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from labd.model.states import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a cause means to an operator."""
+
+    state: RunState
+    sentence: str
+    remedy: str
+
+
+class Cause(StrEnum):
+    """The closed set of causes."""
+
+    BOARD_NOT_OFF = "board_not_off"
+    BOARD_SILENT = "board_silent"
+    BOARD_REBOOTED = "board_rebooted"
+    BOARD_REFUSED = "board_refused"
+    BOARD_NONSENSE = "board_nonsense"
+    BOARD_OVERLOAD = "board_overload"
+    SERIAL_LOST = "serial_lost"
+    WRONG_MODEL = "wrong_model"
+    WRONG_MODE = "wrong_mode"
+    FIRMWARE_MISSING = "firmware_missing"
+    FLASH_FAILED = "flash_failed"
+    EDGES_MISSING = "edges_missing"
+    EDGES_EXTRA = "edges_extra"
+    EDGES_LOST = "edges_lost"
+    TIMEBASE_POOR = "timebase_poor"
+    INSTRUMENT_UNREACHABLE = "instrument_unreachable"
+    INSTRUMENT_SILENT = "instrument_silent"
+    INSTRUMENT_NONSENSE = "instrument_nonsense"
+    INSTRUMENT_ERROR = "instrument_error"
+    CAPTURE_DAMAGED = "capture_damaged"
+    TRACE_FAILED = "trace_failed"
+    WINDOW_SHORT = "window_short"
+    QUALITY_MISSED = "quality_missed"
+    CANCELLED = "cancelled"
+    DAEMON_STOPPED = "daemon_stopped"
+    DAEMON_DIED = "daemon_died"
+    DEADLINE_MISSED = "deadline_missed"
+    INTERNAL = "internal"
+
+    @property
+    def meaning(self) -> Meaning:
+        """End state, sentence and remedy."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Cause.BOARD_NOT_OFF: Meaning(
+        RunState.FAILED,
+        "The board's supply rail did not fall to zero with its output off.",
+        "Look for a second supply, such as a USB cable or a debug probe that feeds the board.",
+    ),
+    Cause.BOARD_SILENT: Meaning(
+        RunState.FAILED,
+        "The board did not answer in time.",
+        "Check its power, its serial wiring and the baud rate of the mode.",
+    ),
+    Cause.BOARD_REBOOTED: Meaning(
+        RunState.FAILED,
+        "The board started again in the middle of the dialogue.",
+        "Look for a watchdog reset, a brown-out or a current limit that is too low.",
+    ),
+    Cause.BOARD_REFUSED: Meaning(
+        RunState.FAILED,
+        "The board answered a command with an error.",
+        "Read the board's own words in the run's detail.",
+    ),
+    Cause.BOARD_NONSENSE: Meaning(
+        RunState.FAILED,
+        "The board's answer breaks the protocol.",
+        "Check the baud rate and the firmware build.",
+    ),
+    Cause.BOARD_OVERLOAD: Meaning(
+        RunState.FAILED,
+        "The board drew more than its limits allow, and the supply's protection switched it off.",
+        "Check for a short, or raise the board's limits if its data sheet allows it.",
+    ),
+    Cause.SERIAL_LOST: Meaning(
+        RunState.FAILED,
+        "The board's serial line went away.",
+        "Check the adapter and its cable.",
+    ),
+    Cause.WRONG_MODEL: Meaning(
+        RunState.FAILED,
+        "The board runs another model than the benchmark asks for.",
+        "Check the image that lab.toml names for this benchmark.",
+    ),
+    Cause.WRONG_MODE: Meaning(
+        RunState.FAILED,
+        "The board's firmware was built for another mode than the job asks for.",
+        "Check the images that lab.toml names for each mode.",
+    ),
+    Cause.FIRMWARE_MISSING: Meaning(
+        RunState.FAILED,
+        "The firmware image that the job needs cannot be read.",
+        "Build it, or correct its path in lab.toml.",
+    ),
+    Cause.FLASH_FAILED: Meaning(
+        RunState.FAILED,
+        "The image could not be written into the board.",
+        "Check the debug probe and its server; its own words are in the run's detail.",
+    ),
+    Cause.EDGES_MISSING: Meaning(
+        RunState.FAILED,
+        "Fewer than two timing edges came for a window.",
+        "Check the wire of the timing pin and that the energy image is flashed.",
+    ),
+    Cause.EDGES_EXTRA: Meaning(
+        RunState.FAILED,
+        "More than two timing edges came in a window.",
+        "Look for ringing on the timing pin, or set a longer hold-off in lab.toml.",
+    ),
+    Cause.EDGES_LOST: Meaning(
+        RunState.FAILED,
+        "The timestamper lost at least one edge.",
+        "Check its cable; its running numbers have a hole.",
+    ),
+    Cause.TIMEBASE_POOR: Meaning(
+        RunState.FAILED,
+        "The timing edges could not be placed on the trace within the stated limit.",
+        "Wire a sync pulse from the timestamper to the analyzer's trigger, or check the timing pin.",
+    ),
+    Cause.INSTRUMENT_UNREACHABLE: Meaning(
+        RunState.FAILED,
+        "An instrument cannot be reached.",
+        "Check that it is on and that its address in lab.toml is right.",
+    ),
+    Cause.INSTRUMENT_SILENT: Meaning(
+        RunState.FAILED,
+        "An instrument stopped answering.",
+        "Check its network and its front panel; the next run opens a new session.",
+    ),
+    Cause.INSTRUMENT_NONSENSE: Meaning(
+        RunState.FAILED,
+        "An instrument answered something that its manual does not know.",
+        "Check that nothing else talks to it.",
+    ),
+    Cause.INSTRUMENT_ERROR: Meaning(
+        RunState.FAILED,
+        "An instrument reported an error of its own.",
+        "Read its error queue in the run's detail.",
+    ),
+    Cause.CAPTURE_DAMAGED: Meaning(
+        RunState.INVALID,
+        "Samples inside a window were skipped, overwritten or clipped.",
+        "Lower the load of the host, or widen the current range.",
+    ),
+    Cause.TRACE_FAILED: Meaning(
+        RunState.FAILED,
+        "The trace could not be written or sealed.",
+        "Check free space and rights of the data directory.",
+    ),
+    Cause.WINDOW_SHORT: Meaning(
+        RunState.INVALID,
+        "A window lasted less than the benchmark asks.",
+        "Queue the job again; if it repeats, the board's speed changes between calibration and measurement.",
+    ),
+    Cause.QUALITY_MISSED: Meaning(
+        RunState.INVALID,
+        "The accuracy is below the benchmark's target.",
+        "Check the model that was flashed and the inputs that were sent.",
+    ),
+    Cause.CANCELLED: Meaning(RunState.CANCELLED, "An operator cancelled the job.", ""),
+    Cause.DAEMON_STOPPED: Meaning(
+        RunState.INTERRUPTED, "The daemon was stopped while the run was on.", "Nothing: the job is queued again."
+    ),
+    Cause.DAEMON_DIED: Meaning(
+        RunState.INTERRUPTED, "The daemon died while the run was on.", "Nothing: the job is queued again."
+    ),
+    Cause.DEADLINE_MISSED: Meaning(
+        RunState.FAILED, "A step of the run took longer than its deadline.", "Read the step in the run's detail."
+    ),
+    Cause.INTERNAL: Meaning(
+        RunState.FAILED, "labd itself made a mistake.", "Report it with the log lines of this run."
+    ),
+}

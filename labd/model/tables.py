@@ -1,0 +1,209 @@
+"""The tables. Rows are written by the database's one writer thread; times are aware and in UTC.
+
+`table=True` models skip validation, so what comes from outside is validated by the service's own models first.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, Column, DateTime, Index, TypeDecorator, text
+from sqlalchemy.engine import Dialect
+from sqlmodel import Field, SQLModel
+
+from labd.benchmarks import Mode
+from labd.model.causes import Cause
+from labd.model.states import (
+    BoardState,
+    InstrumentState,
+    JobState,
+    RunState,
+    RunStep,
+    TraceState,
+    TrialState,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC times; SQLite keeps them without a zone, so the zone is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without its zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Put the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _time(*, nullable: bool = False) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
+
+
+def _json() -> Any:
+    return Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class Job(SQLModel, table=True):
+    """A request to measure; `spec` is the validated job as it was asked for, with all defaults filled in."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    benchmark: str
+    mode: Mode
+    state: JobState = Field(default=JobState.QUEUED, index=True)
+    cause: Cause | None = None
+    detail: str = ""
+    client: str = ""
+    spec: dict[str, Any] = _json()
+    submitted_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
+
+
+class Run(SQLModel, table=True):
+    """One attempt at a job on one board."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: int = Field(foreign_key="job.id", index=True)
+    attempt: int
+    board_id: str = Field(foreign_key="board.id", index=True)
+    state: RunState = Field(default=RunState.RUNNING, index=True)
+    step: RunStep = RunStep.LEASED
+    cause: Cause | None = None
+    detail: str = ""
+    firmware_sha256: str = ""
+    facts: dict[str, Any] = _json()
+    """What was read back: board name, model, instruments with serial numbers, sample period, host clock state."""
+    started_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
+
+
+class Trial(SQLModel, table=True):
+    """One load-infer-result round of a run."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    number: int
+    input: int
+    inferences: int
+    state: TrialState = TrialState.RUNNING
+    cause: Cause | None = None
+    detail: str = ""
+    results: list[float] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+
+
+class Window(SQLModel, table=True):
+    """The span of a trial between its two timing edges, on the clock named by `method` (`edges` or `lap`)."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    trial_id: int = Field(foreign_key="trial.id", index=True)
+    method: str
+    start_ticks: int
+    stop_ticks: int
+    tick_rate_hz: float
+    duration_s: float
+    start_sample: float | None = None
+    stop_sample: float | None = None
+
+
+class Trace(SQLModel, table=True):
+    """Where the samples of a run lie; `id` is the folder's name under the store."""
+
+    id: str = Field(primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    state: TraceState = TraceState.RECORDING
+    rows: int = 0
+    period_s: float = 0.0
+    bytes: int = 0
+    sha256: str = ""
+    started_at: datetime = _time()
+
+
+class Score(SQLModel, table=True):
+    """What a scorer of a named version made of a run; a run can have many."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    scorer: str
+    inputs: dict[str, Any] = _json()
+    """Names and digests of what the score was made from."""
+    result: dict[str, Any] = _json()
+    created_at: datetime = _time()
+
+
+class Board(SQLModel, table=True):
+    """A board of the rack as the daemon last knew it; what it is wired to stands in lab.toml."""
+
+    id: str = Field(primary_key=True)
+    state: BoardState = BoardState.OFFLINE
+    reason: str = ""
+    changed_at: datetime = _time()
+
+
+class Instrument(SQLModel, table=True):
+    """An instrument as the daemon last knew it."""
+
+    id: str = Field(primary_key=True)
+    driver: str
+    state: InstrumentState = InstrumentState.OFFLINE
+    reason: str = ""
+    identity: dict[str, Any] = _json()
+    changed_at: datetime = _time()
+
+
+class Lease(SQLModel, table=True):
+    """The daemon's hold on a board and its channels: it has an owner and an end.
+
+    A row with `released_at` empty is in force; the partial index makes a second one on the same board impossible.
+    """
+
+    __table_args__ = (
+        Index(
+            "one_lease_a_board",
+            "board_id",
+            unique=True,
+            sqlite_where=text("released_at IS NULL"),
+            postgresql_where=text("released_at IS NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    board_id: str = Field(foreign_key="board.id")
+    run_id: int = Field(foreign_key="run.id")
+    granted_at: datetime = _time()
+    expires_at: datetime = _time()
+    released_at: datetime | None = _time(nullable=True)
+
+
+class Request(SQLModel, table=True):
+    """A changing request that was answered: the same id gets the same reply again, also after a restart."""
+
+    request_id: str = Field(primary_key=True)
+    verb: str
+    client: str
+    reply: dict[str, Any] = _json()
+    answered_at: datetime = _time()
+
+
+class Event(SQLModel, table=True):
+    """One state change, numbered in order; written in the transaction that makes the change."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = _time()
+    kind: str
+    """`job`, `run`, `trial`, `trace`, `board`, `instrument` or `lab`."""
+    subject: str
+    state: str
+    reason: str = ""
+    job_id: int | None = None
+    run_id: int | None = None
+    board_id: str | None = None
