@@ -1,1 +1,1 @@
-"""."""
+"""One run of one job, step by step."""

@@ -1,0 +1,276 @@
+"""The only place that changes states: each function checks the transition and writes row and event in one transaction.
+
+Every function takes the writer's session and the time; none commits. What they return may travel, since the database
+keeps rows usable after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from labd.benchmarks import Mode
+from labd.errors import ConflictError, NotFoundError
+from labd.model.causes import Cause
+from labd.model.states import (
+    BoardState,
+    InstrumentState,
+    JobState,
+    RunState,
+    RunStep,
+    TraceState,
+    TrialState,
+    check_transition,
+)
+from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+
+
+def _job(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFoundError(f"there is no job {job_id}", where="params.id", remedy="list the jobs to see their ids")
+    return job
+
+
+def _run(session: Session, run_id: int) -> Run:
+    run = session.get(Run, run_id)
+    if run is None:
+        raise NotFoundError(f"there is no run {run_id}", where="run")
+    return run
+
+
+def _key(row: Job | Run | Trial) -> int:
+    assert row.id is not None, "rows have their id after a flush"
+    return row.id
+
+
+def _job_event(session: Session, job: Job, now: datetime, reason: str = "") -> None:
+    session.add(Event(at=now, kind="job", subject=str(job.id), state=job.state, reason=reason, job_id=job.id))
+
+
+def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> None:
+    session.add(
+        Event(
+            at=now,
+            kind="run",
+            subject=str(run.id),
+            state=run.state,
+            reason=reason,
+            job_id=run.job_id,
+            run_id=run.id,
+            board_id=run.board_id,
+        )
+    )
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------
+
+
+def submit_job(
+    session: Session, *, benchmark: str, mode: Mode, client: str, spec: dict[str, Any], now: datetime
+) -> Job:
+    """Add a queued job."""
+    job = Job(benchmark=benchmark, mode=mode, client=client, spec=spec, submitted_at=now)
+    session.add(job)
+    session.flush()
+    _job_event(session, job, now)
+    return job
+
+
+def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
+    """Cancel a queued job at once; a running one keeps its state until its run has been stopped.
+
+    Raises:
+        NotFoundError: there is no such job.
+        ConflictError: it has ended already.
+    """
+    job = _job(session, job_id)
+    if job.state.ended:
+        raise ConflictError(f"job {job_id} has already ended as {job.state}", where="params.id")
+    if job.state is JobState.QUEUED:
+        _end_job(session, job, JobState.CANCELLED, Cause.CANCELLED, "", now)
+    return job
+
+
+def _end_job(session: Session, job: Job, state: JobState, cause: Cause | None, detail: str, now: datetime) -> None:
+    job.state = check_transition(f"job {job.id}", job.state, state)
+    job.cause, job.detail, job.ended_at = cause, detail, now
+    session.add(job)
+    _job_event(session, job, now, cause or "")
+
+
+def queued_jobs(session: Session) -> list[Job]:
+    """All queued jobs in the order in which they were submitted."""
+    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(col(Job.id))))
+
+
+# --- runs and leases ------------------------------------------------------------------------------------------
+
+
+def start_run(session: Session, job_id: int, board_id: str, now: datetime, lease_s: float) -> Run:
+    """Begin an attempt: the job runs, the board is busy and a lease holds it until `now + lease_s`.
+
+    Raises:
+        StateError: the job is not queued, or the board not free.
+    """
+    job = _job(session, job_id)
+    job.state = check_transition(f"job {job_id}", job.state, JobState.RUNNING)
+    attempts = session.exec(select(func.count()).select_from(Run).where(Run.job_id == job_id)).one()
+    run = Run(job_id=job_id, attempt=attempts + 1, board_id=board_id, started_at=now)
+    session.add(job)
+    session.add(run)
+    session.flush()
+    expires_at = now + timedelta(seconds=lease_s)
+    session.add(Lease(board_id=board_id, run_id=_key(run), granted_at=now, expires_at=expires_at))
+    set_board_state(session, board_id, BoardState.BUSY, f"run {run.id} of job {job_id}", now)
+    _job_event(session, job, now)
+    _run_event(session, run, now)
+    return run
+
+
+def set_step(session: Session, run_id: int, step: RunStep, facts: dict[str, Any] | None = None) -> None:
+    """Note how far a run has come, and what was read back so far."""
+    run = _run(session, run_id)
+    run.step = step
+    if facts:
+        run.facts = {**run.facts, **facts}
+    session.add(run)
+
+
+def set_firmware(session: Session, run_id: int, sha256: str) -> None:
+    """Note the digest of the image that the board holds."""
+    run = _run(session, run_id)
+    run.firmware_sha256 = sha256
+    session.add(run)
+
+
+def end_run(
+    session: Session, run_id: int, state: RunState, now: datetime, *, cause: Cause | None = None, detail: str = ""
+) -> Run:
+    """End an attempt, free its lease and board, and give its job the state that follows; interrupted jobs queue again."""
+    run = _run(session, run_id)
+    run.state = check_transition(f"run {run_id}", run.state, state)
+    run.cause, run.detail, run.ended_at = cause, detail, now
+    session.add(run)
+    _run_event(session, run, now, cause or "")
+    for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)):
+        refuse_trial(session, _key(trial), cause or Cause.INTERNAL, detail, now)
+    job = _job(session, run.job_id)
+    if state is RunState.INTERRUPTED:
+        job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
+        session.add(job)
+        _job_event(session, job, now, cause or "")
+    else:
+        _end_job(session, job, JobState(state.value), cause, detail, now)
+    for lease in session.exec(select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))):
+        lease.released_at = now
+        session.add(lease)
+    if session.get_one(Board, run.board_id).state is BoardState.BUSY:
+        set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
+    return run
+
+
+def interrupt_runs(session: Session, now: datetime) -> list[Run]:
+    """End every run that a dead daemon left running as interrupted; their jobs are queued again.
+
+    A job whose cancellation was asked for before the crash is queued again too: its client sees that and can repeat.
+    """
+    left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
+    return [
+        end_run(session, _key(run), RunState.INTERRUPTED, now, cause=Cause.DAEMON_DIED, detail=f"at step {run.step}")
+        for run in left
+    ]
+
+
+# --- what a run measures --------------------------------------------------------------------------------------
+
+
+def start_trial(session: Session, run_id: int, *, number: int, input_index: int, inferences: int) -> int:
+    """Add a running trial and return its id."""
+    trial = Trial(run_id=run_id, number=number, input=input_index, inferences=inferences)
+    session.add(trial)
+    session.flush()
+    return _key(trial)
+
+
+def end_trial(session: Session, trial_id: int, results: Iterable[float], window: Window | None) -> None:
+    """Note a trial's results, and its window where it has one."""
+    trial = session.get_one(Trial, trial_id)
+    trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.MEASURED)
+    trial.results = list(results)
+    session.add(trial)
+    if window is not None:
+        session.add(window)
+
+
+def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now: datetime) -> None:
+    """Refuse a trial; it keeps its cause."""
+    trial = session.get_one(Trial, trial_id)
+    trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.REFUSED)
+    trial.cause, trial.detail = cause, detail
+    session.add(trial)
+    session.add(
+        Event(at=now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause, run_id=trial.run_id)
+    )
+
+
+def start_trace(session: Session, trace: Trace) -> None:
+    """Note a trace before its first sample."""
+    session.add(trace)
+
+
+def end_trace(session: Session, trace_id: str, state: TraceState, *, rows: int, size: int, sha256: str) -> None:
+    """Note how a trace was closed."""
+    trace = session.get_one(Trace, trace_id)
+    trace.state = check_transition(f"trace {trace_id}", trace.state, state)
+    trace.rows, trace.bytes, trace.sha256 = rows, size, sha256
+    session.add(trace)
+
+
+def open_traces(session: Session) -> list[Trace]:
+    """Traces whose writer never closed them."""
+    return list(session.exec(select(Trace).where(Trace.state == TraceState.RECORDING)))
+
+
+def add_score(session: Session, score: Score) -> None:
+    """Add one score of a run."""
+    session.add(score)
+
+
+# --- boards and instruments -----------------------------------------------------------------------------------
+
+
+def set_board_state(session: Session, board_id: str, state: BoardState, reason: str, now: datetime) -> Board:
+    """Change a board's state; a board never seen before begins offline."""
+    board = session.get(Board, board_id) or Board(id=board_id, changed_at=now)
+    if board.state is not state:
+        board.state = check_transition(f"board {board_id}", board.state, state)
+    board.reason, board.changed_at = reason, now
+    session.add(board)
+    session.add(Event(at=now, kind="board", subject=board_id, state=state, reason=reason, board_id=board_id))
+    return board
+
+
+def set_instrument_state(
+    session: Session,
+    instrument_id: str,
+    driver: str,
+    state: InstrumentState,
+    now: datetime,
+    *,
+    reason: str = "",
+    identity: dict[str, Any] | None = None,
+) -> Instrument:
+    """Change an instrument's state; one never seen before begins offline."""
+    row = session.get(Instrument, instrument_id) or Instrument(id=instrument_id, driver=driver, changed_at=now)
+    if row.state is not state:
+        row.state = check_transition(f"instrument {instrument_id}", row.state, state)
+    row.driver, row.reason, row.changed_at = driver, reason, now
+    if identity is not None:
+        row.identity = identity
+    session.add(row)
+    session.add(Event(at=now, kind="instrument", subject=instrument_id, state=state, reason=reason))
+    return row
