@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.metadata import entry_points
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -461,12 +462,23 @@ class Driver(Protocol):
         ...
 
 
+DriverLoader = Callable[[], Driver]
+"""Imports one driver. Raises `ConnectError` if it cannot be imported."""
+
+
+def driver_loaders() -> dict[str, DriverLoader]:
+    """Return, by name, what imports each installed driver, so that a broken one hurts only those who use it."""
+    return {entry.name: partial(_load, entry) for entry in entry_points(group="labd.drivers")}
+
+
 def find_drivers() -> dict[str, Driver]:
     """Return all installed drivers by name. Raises `ConnectError` naming an entry point that cannot be loaded."""
-    found: dict[str, Driver] = {}
-    for entry in entry_points(group="labd.drivers"):
-        try:
-            found[entry.name] = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise ConnectError(f"driver {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-    return found
+    return {name: load() for name, load in driver_loaders().items()}
+
+
+def _load(entry: EntryPoint) -> Driver:
+    try:
+        driver: Driver = entry.load()
+    except Exception as error:  # a driver is anybody's code: whatever its import raises, the lab names it
+        raise ConnectError(f"driver {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+    return driver

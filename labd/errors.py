@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class LabError(Exception):
     """Root of all errors that labd raises on purpose.
@@ -25,10 +27,44 @@ class LabError(Exception):
         return f"{text}; {self.remedy}" if self.remedy else text
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a configuration file.
+
+    Args:
+        key: The key as people write it, `board[0].supply.voltage_v`; empty if the whole file is meant.
+        line: Its line, counted from 1; None where there is none to show.
+        message: What is wrong, one sentence without a final stop.
+        remedy: What to write instead.
+    """
+
+    key: str
+    line: int | None
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line is not None else ""
+        subject = f"{self.key}: " if self.key else ""
+        return f"{place}{subject}{self.message}; {self.remedy}"
+
+
 class ConfigError(LabError):
-    """`lab.toml` or `rack.toml` cannot be used."""
+    """`lab.toml` or `rack.toml` cannot be used.
+
+    Args:
+        message, where, remedy: As for every `LabError`.
+        faults: All that is wrong with the file, in the order of its lines; each is one line of `str()`.
+    """
 
     kind = "config"
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "", faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n  ".join([super().__str__(), *map(str, self.faults)])
 
 
 class RequestError(LabError):

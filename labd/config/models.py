@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, field_validator
 
 from labd.benchmarks import Mode
 
@@ -16,7 +16,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 class Model(BaseModel):
     """Frozen, and no key that labd does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Lab(Model):
@@ -54,7 +54,7 @@ class Http(Model):
 class Instrument(Model):
     """An instrument; all keys but id and driver belong to the driver's own options."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     id: Name
     driver: str
@@ -108,12 +108,21 @@ class Timing(Model):
     """Pin of the same instrument whose pulse starts the analyzer's capture; None if not wired."""
 
 
+DEFAULT_BAUD = {Mode.PERFORMANCE: 115200, Mode.ENERGY: 9600}
+
+
 class Serial(Model):
     """The board's serial line."""
 
     port: str
     driver: str = "serial"
-    baud: dict[Mode, int] = Field(default={Mode.PERFORMANCE: 115200, Mode.ENERGY: 9600})
+    baud: dict[Mode, PositiveInt] = Field(default=DEFAULT_BAUD)
+    """bit/s by mode of the image; what is not said is EEMBC's rate of that mode."""
+
+    @field_validator("baud")
+    @classmethod
+    def _fill(cls, baud: dict[Mode, int]) -> dict[Mode, int]:
+        return {**DEFAULT_BAUD, **baud}
 
     def baud_for(self, mode: Mode) -> int:
         """The rate of the image that `mode` runs on, bit/s."""
@@ -123,7 +132,7 @@ class Serial(Model):
 class Flash(Model):
     """How images get into the board; all keys but driver belong to the driver's own options."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     driver: str
 

@@ -1,0 +1,38 @@
+"""`lab.toml`: frozen models of a rack, read with every fault told at once.
+
+`load` gives the models or raises with all faults; `inspect` gives faults, warnings and capabilities beside them.
+"""
+
+from labd.config.models import (
+    Board,
+    Firmware,
+    Flash,
+    Http,
+    Instrument,
+    Lab,
+    LabConfig,
+    Limits,
+    Measure,
+    Mqtt,
+    Serial,
+    Store,
+    Supply,
+    Timing,
+)
+
+__all__ = [
+    "Board",
+    "Firmware",
+    "Flash",
+    "Http",
+    "Instrument",
+    "Lab",
+    "LabConfig",
+    "Limits",
+    "Measure",
+    "Mqtt",
+    "Serial",
+    "Store",
+    "Supply",
+    "Timing",
+]
