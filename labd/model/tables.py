@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Index, TypeDecorator, text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Enum, Index, TypeDecorator, text
 from sqlalchemy.engine import Dialect
 from sqlmodel import Field, SQLModel
 
@@ -50,6 +51,17 @@ def _time(*, nullable: bool = False) -> Any:
     return Field(default=None, sa_type=UtcDateTime, nullable=nullable)
 
 
+def _by_value(kind: type[StrEnum]) -> Any:
+    """Text of an enum's values: readable in SQL, and a new member needs no migration."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=False,
+        length=32,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
 def _json() -> Any:
     return Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
@@ -57,11 +69,13 @@ def _json() -> Any:
 class Job(SQLModel, table=True):
     """A request to measure; `spec` is the validated job as it was asked for, with all defaults filled in."""
 
+    __table_args__ = {"sqlite_autoincrement": True}  # a removed job's number is never given again
+
     id: int | None = Field(default=None, primary_key=True)
     benchmark: str
-    mode: Mode
-    state: JobState = Field(default=JobState.QUEUED, index=True)
-    cause: Cause | None = None
+    mode: Mode = Field(sa_type=_by_value(Mode))
+    state: JobState = Field(default=JobState.QUEUED, index=True, sa_type=_by_value(JobState))
+    cause: Cause | None = Field(default=None, sa_type=_by_value(Cause))
     detail: str = ""
     client: str = ""
     spec: dict[str, Any] = _json()
@@ -76,9 +90,9 @@ class Run(SQLModel, table=True):
     job_id: int = Field(foreign_key="job.id", index=True)
     attempt: int
     board_id: str = Field(foreign_key="board.id", index=True)
-    state: RunState = Field(default=RunState.RUNNING, index=True)
-    step: RunStep = RunStep.LEASED
-    cause: Cause | None = None
+    state: RunState = Field(default=RunState.RUNNING, index=True, sa_type=_by_value(RunState))
+    step: RunStep = Field(default=RunStep.LEASED, sa_type=_by_value(RunStep))
+    cause: Cause | None = Field(default=None, sa_type=_by_value(Cause))
     detail: str = ""
     firmware_sha256: str = ""
     facts: dict[str, Any] = _json()
@@ -95,8 +109,8 @@ class Trial(SQLModel, table=True):
     number: int
     input: int
     inferences: int
-    state: TrialState = TrialState.RUNNING
-    cause: Cause | None = None
+    state: TrialState = Field(default=TrialState.RUNNING, sa_type=_by_value(TrialState))
+    cause: Cause | None = Field(default=None, sa_type=_by_value(Cause))
     detail: str = ""
     results: list[float] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
 
@@ -107,8 +121,8 @@ class Window(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     trial_id: int = Field(foreign_key="trial.id", index=True)
     method: str
-    start_ticks: int
-    stop_ticks: int
+    start_ticks: int = Field(sa_type=BigInteger)
+    stop_ticks: int = Field(sa_type=BigInteger)
     tick_rate_hz: float
     duration_s: float
     start_sample: float | None = None
@@ -120,10 +134,10 @@ class Trace(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     run_id: int = Field(foreign_key="run.id", index=True)
-    state: TraceState = TraceState.RECORDING
-    rows: int = 0
+    state: TraceState = Field(default=TraceState.RECORDING, sa_type=_by_value(TraceState))
+    rows: int = Field(default=0, sa_type=BigInteger)
     period_s: float = 0.0
-    bytes: int = 0
+    bytes: int = Field(default=0, sa_type=BigInteger)
     sha256: str = ""
     started_at: datetime = _time()
 
@@ -144,7 +158,7 @@ class Board(SQLModel, table=True):
     """A board of the rack as the daemon last knew it; what it is wired to stands in lab.toml."""
 
     id: str = Field(primary_key=True)
-    state: BoardState = BoardState.OFFLINE
+    state: BoardState = Field(default=BoardState.OFFLINE, sa_type=_by_value(BoardState))
     reason: str = ""
     changed_at: datetime = _time()
 
@@ -154,7 +168,7 @@ class Instrument(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     driver: str
-    state: InstrumentState = InstrumentState.OFFLINE
+    state: InstrumentState = Field(default=InstrumentState.OFFLINE, sa_type=_by_value(InstrumentState))
     reason: str = ""
     identity: dict[str, Any] = _json()
     changed_at: datetime = _time()
@@ -190,12 +204,16 @@ class Request(SQLModel, table=True):
     request_id: str = Field(primary_key=True)
     verb: str
     client: str
+    digest: str
+    """SHA-256 of verb, client and parameters: tells a repeated request from another one with the same id."""
     reply: dict[str, Any] = _json()
     answered_at: datetime = _time()
 
 
 class Event(SQLModel, table=True):
     """One state change, numbered in order; written in the transaction that makes the change."""
+
+    __table_args__ = {"sqlite_autoincrement": True}  # numbers go on after old events were removed
 
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = _time()

@@ -1,0 +1,212 @@
+"""The database at run time: one writer thread with group commit, a few readers, and an event loop that only awaits.
+
+A write is a function of a session. All writes that wait when the writer gets to them share one transaction, each in a
+savepoint of its own, and one commit; nobody is told of success before that commit is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from labd.errors import StoreError
+from labd.model.engine import Access, damaged, make_engine, store_error
+from labd.model.migrations import newest_revision, revision_of
+
+T = TypeVar("T")
+
+READERS = 2
+BATCH_MAX = 256
+"""Most writes of one transaction: bounds how long the first of them waits."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """A function that waits for the writer, then its outcome."""
+
+    change: Callable[[Session], Any]
+    future: asyncio.Future[Any]
+    result: Any = field(default=None)
+    error: BaseException | None = field(default=None)
+
+
+class Database:
+    """An open database; made by `Database.open`."""
+
+    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._url = url
+        self._loop = loop
+        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._writer = make_engine(url, Access.WRITE)
+        self._readers = make_engine(url, Access.READ, connections=READERS)
+        self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
+        self._write_thread = threading.Thread(target=self._serve_writes, name="database-write")
+        self._stopped = asyncio.Event()
+        self._closing = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator[Database]:
+        """Open the database at `url`, check it, and close it at the end when all accepted writes are done.
+
+        Raises:
+            StoreError: it cannot be opened, is damaged, or its schema is not this labd's.
+        """
+        database = cls(url, asyncio.get_running_loop())
+        try:
+            await database._on_reader(lambda: _check(database._readers, url))
+            database._write_thread.start()
+            try:
+                yield database
+            finally:
+                await database._stop_writer()
+        finally:
+            # Reads are short; their results come back through the loop's own queue, so this cannot deadlock.
+            database._read_threads.shutdown(wait=True)
+            database._readers.dispose()
+            database._writer.dispose()
+
+    async def write(self, change: Callable[[Session], T]) -> T:
+        """Run `change` in the writer thread and return its result once it is committed.
+
+        If `change` raises, its own changes are undone and the error is raised here. If the caller is cancelled, the
+        write still happens. Rows that `change` returns may be used freely: they are detached, and loaded.
+
+        Raises:
+            StoreError: the database refused the change or the commit, or is closed.
+        """
+        if self._closing:
+            raise StoreError("is closed", where=self._where)
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._writes.put(_Write(change, future))
+        return await future
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Run `query` on one snapshot in a reader thread; it cannot change anything.
+
+        Raises:
+            StoreError: the database refused the query, or is closed.
+        """
+        if self._closing:
+            raise StoreError("is closed", where=self._where)
+
+        def run() -> T:
+            try:
+                with Session(self._readers, expire_on_commit=False) as session:
+                    return query(session)
+            except DBAPIError as error:
+                raise store_error(error, self._url) from error
+
+        return await self._on_reader(run)
+
+    @property
+    def _where(self) -> str:
+        return make_url(self._url).render_as_string()
+
+    def _on_reader(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return self._loop.run_in_executor(self._read_threads, work)
+
+    async def _stop_writer(self) -> None:
+        """Let the writer finish what it accepted; no thread outlives this, even if it is cancelled."""
+        self._closing = True
+        self._writes.put(None)
+        try:
+            await self._stopped.wait()
+        finally:
+            self._write_thread.join()
+
+    # --- in the writer thread ---------------------------------------------------------------------------------
+
+    def _serve_writes(self) -> None:
+        while (first := self._writes.get()) is not None:
+            batch = [first]
+            more = self._drain(batch)
+            self._commit(batch)
+            self._loop.call_soon_threadsafe(_settle, batch)
+            if not more:
+                break
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def _drain(self, batch: list[_Write]) -> bool:
+        """Add what else waits to `batch`; False if the writer was told to stop."""
+        while len(batch) < BATCH_MAX:
+            try:
+                write = self._writes.get_nowait()
+            except queue.Empty:
+                return True
+            if write is None:
+                return False
+            batch.append(write)
+        return True
+
+    def _commit(self, batch: Sequence[_Write]) -> None:
+        """Run `batch` in one transaction and note each outcome."""
+        try:
+            with self._writer.begin() as connection:
+                for write in batch:
+                    # A session each: no row object is shared between two callers.
+                    with Session(
+                        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+                    ) as session:
+                        try:
+                            write.result = write.change(session)
+                            session.commit()
+                        except BaseException as error:
+                            session.rollback()
+                            write.error = _told(error, self._url)
+        except BaseException as error:
+            for write in batch:
+                write.result, write.error = None, write.error or _told(error, self._url)
+
+
+def _told(error: BaseException, url: str) -> BaseException:
+    if not isinstance(error, DBAPIError):
+        return error
+    told = store_error(error, url)
+    told.__cause__ = error
+    return told
+
+
+def _settle(batch: Sequence[_Write]) -> None:
+    """Back on the loop: hand out the outcomes."""
+    for write in batch:
+        if not write.future.cancelled():
+            if write.error is None:
+                write.future.set_result(write.result)
+            else:
+                write.future.set_exception(write.error)
+        elif write.error is not None:
+            _log.error("unattended_write_failed", error=repr(write.error))
+
+
+def _check(engine: Engine, url: str) -> None:
+    where = make_url(url).render_as_string()
+    try:
+        with engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar_one()
+                if verdict != "ok":
+                    raise damaged(where, str(verdict).splitlines()[0])
+            revision = revision_of(connection)
+    except DBAPIError as error:
+        raise store_error(error, url) from error
+    if revision != newest_revision():
+        raise StoreError(
+            f"has schema {revision or 'none'}, this labd needs {newest_revision()}",
+            where=where,
+            remedy="run `labd db upgrade`",
+        )
