@@ -42,6 +42,7 @@ class Cause(StrEnum):
     CAPTURE_DAMAGED = "capture_damaged"
     TRACE_FAILED = "trace_failed"
     WINDOW_SHORT = "window_short"
+    TRIALS_MISSING = "trials_missing"
     QUALITY_MISSED = "quality_missed"
     CANCELLED = "cancelled"
     DAEMON_STOPPED = "daemon_stopped"
@@ -165,6 +166,11 @@ _MEANINGS = {
         RunState.INVALID,
         "A window lasted less than the benchmark asks.",
         "Queue the job again; if it repeats, the board's speed changes between calibration and measurement.",
+    ),
+    Cause.TRIALS_MISSING: Meaning(
+        RunState.INVALID,
+        "Fewer trials could be scored than the benchmark asks.",
+        "Read why the other trials were refused in the run's findings, then queue the job again.",
     ),
     Cause.QUALITY_MISSED: Meaning(
         RunState.INVALID,

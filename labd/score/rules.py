@@ -1,0 +1,129 @@
+"""Which windows and runs stand: the benchmark's rules as data, and every breach named.
+
+A window with damaged samples or unplaceable edges is refused: no energy is made of it. A window that is sound but
+too short keeps its figures, and makes its run invalid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from drivers.api import Interval
+from labd.benchmarks import Benchmark
+from labd.model.causes import Cause
+from labd.score.uncertainty import Frozen
+
+
+class Rule(StrEnum):
+    """The closed set of rules."""
+
+    MIN_WINDOW = "min_window"
+    MIN_INFERENCES = "min_inferences"
+    TRIALS = "trials"
+    UNDAMAGED = "undamaged"
+    EDGES_PLACED = "edges_placed"
+    TOP1_TARGET = "top1_target"
+
+
+class Finding(Frozen):
+    """One breach of one rule.
+
+    Args:
+        rule: Which rule.
+        cause: What the run ends with because of it.
+        trial: Number of the trial; None if the whole run is meant.
+        detail: What was found and what is asked, one sentence without a final stop.
+    """
+
+    rule: Rule
+    cause: Cause
+    trial: int | None = None
+    detail: str
+
+
+class Rules(Frozen):
+    """What a performance or energy run must fulfil.
+
+    Args:
+        trials: Windows that a run must have.
+        min_window_s: Shortest window, s.
+        min_inferences: Fewest inferences in a window.
+        max_placement_share: Largest standard uncertainty of an edge's place on the trace, as a share of the window.
+    """
+
+    trials: int
+    min_window_s: float
+    min_inferences: int
+    max_placement_share: float = 1e-3
+
+    @classmethod
+    def of(cls, benchmark: Benchmark) -> Rules:
+        """The rules of a benchmark."""
+        return cls(
+            trials=benchmark.trials,
+            min_window_s=benchmark.min_window_s,
+            min_inferences=benchmark.min_inferences,
+        )
+
+    def length_findings(self, trial: int, *, duration_s: float, inferences: int) -> tuple[Finding, ...]:
+        """Breaches of a window's length, in seconds and in inferences."""
+        findings = []
+        if duration_s < self.min_window_s:
+            findings.append(
+                Finding(
+                    rule=Rule.MIN_WINDOW,
+                    cause=Cause.WINDOW_SHORT,
+                    trial=trial,
+                    detail=f"the window lasted {duration_s:.6g} s, the rule asks for {self.min_window_s:g} s",
+                )
+            )
+        if inferences < self.min_inferences:
+            findings.append(
+                Finding(
+                    rule=Rule.MIN_INFERENCES,
+                    cause=Cause.WINDOW_SHORT,
+                    trial=trial,
+                    detail=f"the window held {inferences} inferences, the rule asks for {self.min_inferences}",
+                )
+            )
+        return tuple(findings)
+
+    def trial_findings(self, windows: int) -> tuple[Finding, ...]:
+        """Breach of the number of windows that could be scored."""
+        if windows >= self.trials:
+            return ()
+        return (
+            Finding(
+                rule=Rule.TRIALS,
+                cause=Cause.TRIALS_MISSING,
+                detail=f"{windows} trials could be scored, the rule asks for {self.trials}",
+            ),
+        )
+
+    def placement_findings(self, trial: int, *, worst_s: float, duration_s: float) -> tuple[Finding, ...]:
+        """Breach of the limit on the worse of a window's two edge placements."""
+        limit_s = self.max_placement_share * duration_s
+        if worst_s <= limit_s:
+            return ()
+        return (
+            Finding(
+                rule=Rule.EDGES_PLACED,
+                cause=Cause.TIMEBASE_POOR,
+                trial=trial,
+                detail=f"an edge is known to {worst_s:.3g} s only, the rule asks for {limit_s:.3g} s",
+            ),
+        )
+
+
+def damage_findings(trial: int, marked: Iterable[Interval]) -> tuple[Finding, ...]:
+    """One breach for every marked stretch of samples that touches a window."""
+    return tuple(
+        Finding(
+            rule=Rule.UNDAMAGED,
+            cause=Cause.CAPTURE_DAMAGED,
+            trial=trial,
+            detail=f"samples {interval.start} to {interval.stop} are marked {interval.kind.value}",
+        )
+        for interval in marked
+    )
