@@ -1,0 +1,361 @@
+"""Energy of a run's windows, between their timing edges, and what it says of the board.
+
+Two quantities are told apart. The energy per inference *of these windows* is uncertain by the instrument, the timing
+and the noise. What *this board* needs is also uncertain by the spread of its trials.
+
+A window's energy is the sum of its whole samples, the window's parts of the two samples that its edges cut, times the
+sample period. Gain and offset errors, the clocks and the timebase are the same in all windows of a run: they do not
+average out over trials. Noise and the cut samples are each window's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from drivers.api import Column, Interval, Quantity, SampleKind
+from labd.errors import ScoreError
+from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
+from labd.score.moments import Moments
+from labd.score.rules import Finding, Rules, damage_findings
+from labd.score.uncertainty import (
+    Distribution,
+    Estimate,
+    Frozen,
+    Scope,
+    Term,
+    TermName,
+    limits_of_error,
+    median_of,
+    with_spread,
+)
+
+SCORER = "labd-energy/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What recorded the samples.
+
+    Args:
+        columns: Declarations of the columns, on the ranges in force.
+        period_s: Sample period as the instrument calls it, s.
+        clock_ppm: Half width of its clock's error, ppm.
+    """
+
+    columns: tuple[Column, ...]
+    period_s: float
+    clock_ppm: float
+
+    def column(self, quantity: Quantity) -> Column | None:
+        """The declaration of one column; None if it was not recorded."""
+        return next((column for column in self.columns if column.quantity is quantity), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a window lies on the sample index: fractional, a sample k reaches from k to k + 1.
+
+    Args:
+        start, stop: Its edges, in samples.
+        u_start, u_stop: Standard uncertainty of each, in samples.
+        correlation: Of the two errors: 1 if a shift of the timebase moves both alike.
+    """
+
+    start: float
+    stop: float
+    u_start: float
+    u_stop: float
+    correlation: float
+
+    @property
+    def u_length(self) -> float:
+        """Standard uncertainty of stop less start, in samples."""
+        return math.sqrt(max(0.0, self.u_start**2 + self.u_stop**2 - 2 * self.correlation * self.u_start * self.u_stop))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowReading:
+    """All that a window's score is made of.
+
+    Args:
+        trial: Number of the trial.
+        inferences: N.
+        placement: Where it lies.
+        whole: Number of samples that lie in it whole.
+        power_w: Mean power of those.
+        moments: Moments of every analog column over those.
+        first, last: Power around the opening and the closing edge.
+        marked: Marked stretches of samples that touch it.
+    """
+
+    trial: int
+    inferences: int
+    placement: Placement
+    whole: int
+    power_w: float
+    moments: Mapping[Quantity, Moments]
+    first: EdgePower
+    last: EdgePower
+    marked: tuple[Interval, ...] = ()
+
+
+class WindowScore(Frozen):
+    """One window: energies in J, durations in s by the sample clock, power in W."""
+
+    trial: int
+    inferences: int
+    start_sample: float
+    stop_sample: float
+    duration_s: float
+    mean_power_w: float
+    energy_j: Estimate
+    energy_j_per_inference: Estimate
+
+
+class RunScore(Frozen):
+    """Energy of a run.
+
+    Args:
+        scorer: Name and version of what made it.
+        inputs: Names and digests of what it was made from.
+        windows: The windows that could be scored.
+        energy_j_per_inference: Median of these windows; None if none could be scored.
+        board_energy_j_per_inference: The same with the spread of the trials; None with fewer than two windows.
+        findings: Every rule that was broken; a score without any is valid.
+    """
+
+    scorer: str = SCORER
+    inputs: Mapping[str, str]
+    windows: tuple[WindowScore, ...]
+    energy_j_per_inference: Estimate | None
+    board_energy_j_per_inference: Estimate | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether no rule was broken."""
+        return not self.findings
+
+
+def score_run(
+    readings: Sequence[WindowReading],
+    instrument: Instrument,
+    rules: Rules,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    findings: Sequence[Finding] = (),
+) -> RunScore:
+    """Score a run's windows.
+
+    Args:
+        readings: One a window; a damaged or badly placed one is refused with a finding, not scored.
+        instrument: What recorded them.
+        rules: What the run must fulfil.
+        inputs: Names and digests of what the readings came from.
+        findings: What was already found before: windows that could not be read.
+
+    Raises:
+        ScoreError: the columns do not tell power, or a reading has no length, inferences or neighbours.
+    """
+    found = list(findings)
+    windows = []
+    for reading in readings:
+        duration_s = _duration_s(reading, instrument)
+        refusals = (
+            *damage_findings(reading.trial, reading.marked),
+            *rules.placement_findings(
+                reading.trial,
+                worst_s=max(reading.placement.u_start, reading.placement.u_stop) * instrument.period_s,
+                duration_s=duration_s,
+            ),
+        )
+        if refusals:
+            found.extend(refusals)
+            continue
+        found.extend(rules.length_findings(reading.trial, duration_s=duration_s, inferences=reading.inferences))
+        windows.append(score_window(reading, instrument))
+    found.extend(rules.trial_findings(len(windows)))
+    values = [window.energy_j_per_inference.value for window in windows]
+    median = median_of(values, [window.energy_j_per_inference.terms for window in windows]) if windows else None
+    return RunScore(
+        inputs=dict(inputs or {}),
+        windows=tuple(windows),
+        energy_j_per_inference=median,
+        board_energy_j_per_inference=with_spread(median, values) if median is not None and len(values) > 1 else None,
+        findings=tuple(found),
+    )
+
+
+def score_window(reading: WindowReading, instrument: Instrument) -> WindowScore:
+    """Energy of one window with all terms of its uncertainty.
+
+    Raises:
+        ScoreError: the columns do not tell power, or the reading has no length, inferences or neighbours.
+    """
+    _check(reading)
+    placement = reading.placement
+    period_s = instrument.period_s
+    duration_s = _duration_s(reading, instrument)
+    noise_w = _noise_w(reading, instrument)
+    opening = split(reading.first, placement=placement.u_start, noise_w=noise_w)
+    closing = split(reading.last, placement=placement.u_stop, noise_w=noise_w)
+    energy_j = period_s * (reading.whole * reading.power_w + opening.energy + closing.energy)
+    bias_w = _product_bias_w(reading, instrument)
+    energy_j -= bias_w * duration_s
+    terms = (
+        *_column_terms(reading, instrument, energy_j=energy_j, duration_s=duration_s),
+        limits_of_error(
+            TermName.PRODUCT_OF_MEANS, bias_w * duration_s, "between none and the largest that the data allow"
+        ),
+        Term(
+            name=TermName.NOISE,
+            standard_uncertainty=period_s * noise_w * math.sqrt(placement.stop - placement.start),
+            distribution=Distribution.NORMAL,
+            scope=Scope.WINDOW,
+            source=f"noise of {reading.whole} samples",
+        ),
+        _edge_placement(placement, opening, closing, period_s),
+        Term(
+            name=TermName.EDGE_SAMPLE,
+            standard_uncertainty=period_s * math.hypot(opening.uncertainty, closing.uncertainty),
+            distribution=Distribution.NORMAL,
+            scope=Scope.WINDOW,
+            source="steadiness of the samples beside the two that the edges cut",
+        ),
+        limits_of_error(
+            TermName.CLOCK, energy_j * instrument.clock_ppm * 1e-6, f"sample clock within ±{instrument.clock_ppm:g} ppm"
+        ),
+    )
+    energy = Estimate.combine(energy_j, terms)
+    return WindowScore(
+        trial=reading.trial,
+        inferences=reading.inferences,
+        start_sample=placement.start,
+        stop_sample=placement.stop,
+        duration_s=duration_s,
+        mean_power_w=energy_j / duration_s,
+        energy_j=energy,
+        energy_j_per_inference=energy.scaled(1 / reading.inferences),
+    )
+
+
+def _check(reading: WindowReading) -> None:
+    where = f"trial {reading.trial}"
+    if reading.whole < 1 or reading.inferences < 1:
+        raise ScoreError(
+            f"a window of {reading.whole} whole samples and {reading.inferences} inferences has no energy", where=where
+        )
+    for edge in (reading.first, reading.last):
+        if min(len(edge.outside), len(edge.inside)) < NEIGHBOURS_MIN:
+            raise ScoreError(
+                f"an edge has fewer than {NEIGHBOURS_MIN} samples on one of its sides",
+                where=where,
+                remedy="capture must begin before the window and go on after it",
+            )
+
+
+def _duration_s(reading: WindowReading, instrument: Instrument) -> float:
+    return (reading.placement.stop - reading.placement.start) * instrument.period_s
+
+
+_GAIN = {
+    Quantity.CURRENT: TermName.CURRENT_GAIN,
+    Quantity.VOLTAGE: TermName.VOLTAGE_GAIN,
+    Quantity.POWER: TermName.POWER_GAIN,
+    Quantity.ENERGY: TermName.ENERGY_GAIN,
+}
+_OFFSET = {
+    Quantity.CURRENT: TermName.CURRENT_OFFSET,
+    Quantity.VOLTAGE: TermName.VOLTAGE_OFFSET,
+    Quantity.POWER: TermName.POWER_OFFSET,
+    Quantity.ENERGY: TermName.ENERGY_OFFSET,
+}
+
+
+def _sensitivities(reading: WindowReading, instrument: Instrument) -> Mapping[Quantity, tuple[float, float]]:
+    """For each column that makes the power: mean [W per unit of the column] and mean square of power over column.
+
+    An offset of the current is felt times the mean voltage; noise of the current times the mean square of it.
+    """
+    if instrument.column(Quantity.POWER) is not None:
+        return {Quantity.POWER: (1.0, 1.0)}
+    if instrument.column(Quantity.ENERGY) is not None:
+        return {Quantity.ENERGY: (1 / instrument.period_s, 1 / instrument.period_s**2)}
+    try:
+        current, voltage = reading.moments[Quantity.CURRENT], reading.moments[Quantity.VOLTAGE]
+    except KeyError as error:
+        raise ScoreError(
+            f"power does not follow from the columns: {error.args[0]} is missing", where=f"trial {reading.trial}"
+        ) from error
+    return {
+        Quantity.CURRENT: (voltage.mean, voltage.mean_square),
+        Quantity.VOLTAGE: (current.mean, current.mean_square),
+    }
+
+
+def _column_terms(
+    reading: WindowReading, instrument: Instrument, *, energy_j: float, duration_s: float
+) -> tuple[Term, ...]:
+    terms = []
+    for quantity, (felt, _) in _sensitivities(reading, instrument).items():
+        column = instrument.column(quantity)
+        if column is None:
+            raise ScoreError(f"column {quantity.value!r} is read but not declared", where=f"trial {reading.trial}")
+        accuracy = column.accuracy
+        limits = f"{column.provenance.value} {quantity.value}, range {accuracy.range_max:g}"
+        terms += [
+            limits_of_error(_GAIN[quantity], accuracy.gain * energy_j, f"{limits}: gain within ±{accuracy.gain:g}"),
+            limits_of_error(
+                _OFFSET[quantity],
+                accuracy.offset * felt * duration_s,
+                f"{limits}: offset within ±{accuracy.offset:g}",
+            ),
+        ]
+    return tuple(terms)
+
+
+def _noise_w(reading: WindowReading, instrument: Instrument) -> float:
+    """Standard deviation of one sample's power from the instrument's noise, root mean square over the window, W."""
+    variance = 0.0
+    for quantity, (_, felt_square) in _sensitivities(reading, instrument).items():
+        column = instrument.column(quantity)
+        if column is not None:
+            variance += felt_square * column.accuracy.noise_rms**2
+    return math.sqrt(variance)
+
+
+def _edge_placement(placement: Placement, opening: Split, closing: Split, period_s: float) -> Term:
+    """A later opening edge takes energy away, a later closing one adds it; a shift of both nearly cancels."""
+    lost = opening.slope_w * placement.u_start
+    won = closing.slope_w * placement.u_stop
+    variance = lost**2 + won**2 - 2 * placement.correlation * lost * won
+    return Term(
+        name=TermName.EDGE_PLACEMENT,
+        standard_uncertainty=period_s * math.sqrt(max(0.0, variance)),
+        distribution=Distribution.NORMAL,
+        scope=Scope.RUN,
+        source=f"timebase: edges to {placement.u_start * period_s:.2g} s and {placement.u_stop * period_s:.2g} s",
+    )
+
+
+def _product_bias_w(reading: WindowReading, instrument: Instrument) -> float:
+    """Half of the most by which the product of period means can exceed the mean of the products, W.
+
+    Behind a source resistance R the voltage falls as the current rises, and inside each period the product of the means
+    is too large by R times the variance of the current there. R is the slope of voltage over current between the
+    samples; the variance is at most (high - mean)(mean - low) (Bhatia and Davis 2000). The energy is corrected by half
+    of that most, which is then also the half width of what remains.
+    """
+    current = reading.moments.get(Quantity.CURRENT)
+    voltage = reading.moments.get(Quantity.VOLTAGE)
+    declared = instrument.column(Quantity.VOLTAGE)
+    product = instrument.column(Quantity.POWER) is None and instrument.column(Quantity.ENERGY) is None
+    if not product or current is None or voltage is None or declared is None or declared.sample is not SampleKind.MEAN:
+        return 0.0
+    variance = current.mean_square - current.mean**2
+    if variance <= 0:
+        return 0.0
+    resistance_ohm = max(0.0, (current.mean * voltage.mean - reading.power_w) / variance)
+    return 0.5 * resistance_ohm * (current.high - current.mean) * (current.mean - current.low)
