@@ -9,13 +9,13 @@ from scipy import stats
 
 from labd.errors import ScoreError
 from labd.model.causes import Cause
-from labd.score.rules import Finding, Rule
-from labd.score.uncertainty import COVERAGE, Frozen
+from labd.score.rules import Finding, Judged, Rule
+from labd.score.uncertainty import COVERAGE
 
 SCORER = "labd-accuracy/1"
 
 
-class AccuracyScore(Frozen):
+class AccuracyScore(Judged):
     """Accuracy of a run.
 
     Args:
@@ -26,19 +26,12 @@ class AccuracyScore(Frozen):
     """
 
     scorer: str = SCORER
-    inputs: Mapping[str, str]
     correct: int
     samples: int
     top1: float
     interval: tuple[float, float]
     coverage: float = COVERAGE
     method: str = "Clopper-Pearson"
-    findings: tuple[Finding, ...]
-
-    @property
-    def valid(self) -> bool:
-        """Whether no rule was broken."""
-        return not self.findings
 
 
 def score_accuracy(

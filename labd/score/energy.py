@@ -18,7 +18,7 @@ from drivers.api import Column, Interval, Quantity, SampleKind
 from labd.errors import ScoreError
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
-from labd.score.rules import Finding, Rules, damage_findings
+from labd.score.rules import Finding, Judged, Rules, damage_findings
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -27,8 +27,7 @@ from labd.score.uncertainty import (
     Term,
     TermName,
     limits_of_error,
-    median_of,
-    with_spread,
+    run_estimates,
 )
 
 SCORER = "labd-energy/1"
@@ -114,29 +113,19 @@ class WindowScore(Frozen):
     energy_j_per_inference: Estimate
 
 
-class RunScore(Frozen):
+class RunScore(Judged):
     """Energy of a run.
 
     Args:
-        scorer: Name and version of what made it.
-        inputs: Names and digests of what it was made from.
         windows: The windows that could be scored.
         energy_j_per_inference: Median of these windows; None if none could be scored.
         board_energy_j_per_inference: The same with the spread of the trials; None with fewer than two windows.
-        findings: Every rule that was broken; a score without any is valid.
     """
 
     scorer: str = SCORER
-    inputs: Mapping[str, str]
     windows: tuple[WindowScore, ...]
     energy_j_per_inference: Estimate | None
     board_energy_j_per_inference: Estimate | None
-    findings: tuple[Finding, ...]
-
-    @property
-    def valid(self) -> bool:
-        """Whether no rule was broken."""
-        return not self.findings
 
 
 def score_run(
@@ -177,13 +166,12 @@ def score_run(
         found.extend(rules.length_findings(reading.trial, duration_s=duration_s, inferences=reading.inferences))
         windows.append(score_window(reading, instrument))
     found.extend(rules.trial_findings(len(windows)))
-    values = [window.energy_j_per_inference.value for window in windows]
-    median = median_of(values, [window.energy_j_per_inference.terms for window in windows]) if windows else None
+    of_windows, of_board = run_estimates([window.energy_j_per_inference for window in windows])
     return RunScore(
         inputs=dict(inputs or {}),
         windows=tuple(windows),
-        energy_j_per_inference=median,
-        board_energy_j_per_inference=with_spread(median, values) if median is not None and len(values) > 1 else None,
+        energy_j_per_inference=of_windows,
+        board_energy_j_per_inference=of_board,
         findings=tuple(found),
     )
 

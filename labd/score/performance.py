@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labd.errors import ScoreError
-from labd.score.rules import Finding, Rules
+from labd.score.rules import Finding, Judged, Rules
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -16,8 +16,7 @@ from labd.score.uncertainty import (
     Term,
     TermName,
     limits_of_error,
-    median_of,
-    with_spread,
+    run_estimates,
 )
 
 SCORER = "labd-performance/1"
@@ -51,25 +50,19 @@ class WindowRate(Frozen):
     inferences_per_s: Estimate
 
 
-class PerformanceScore(Frozen):
+class PerformanceScore(Judged):
     """Throughput of a run.
 
     Args:
+        windows: The windows.
         inferences_per_s: Median of these windows, inferences/s; None if none could be timed.
         board_inferences_per_s: The same with the spread of the trials; None with fewer than two.
     """
 
     scorer: str = SCORER
-    inputs: Mapping[str, str]
     windows: tuple[WindowRate, ...]
     inferences_per_s: Estimate | None
     board_inferences_per_s: Estimate | None
-    findings: tuple[Finding, ...]
-
-    @property
-    def valid(self) -> bool:
-        """Whether no rule was broken."""
-        return not self.findings
 
 
 def lap_duration_s(start_us: int, stop_us: int) -> float:
@@ -107,13 +100,12 @@ def score_performance(
         findings.extend(rules.length_findings(window.trial, duration_s=window.duration_s, inferences=window.inferences))
         rates.append(_rate(window, clock_ppm))
     findings.extend(rules.trial_findings(len(rates)))
-    values = [rate.inferences_per_s.value for rate in rates]
-    median = median_of(values, [rate.inferences_per_s.terms for rate in rates]) if rates else None
+    of_windows, of_board = run_estimates([rate.inferences_per_s for rate in rates])
     return PerformanceScore(
         inputs=dict(inputs or {}),
         windows=tuple(rates),
-        inferences_per_s=median,
-        board_inferences_per_s=with_spread(median, values) if median is not None and len(values) > 1 else None,
+        inferences_per_s=of_windows,
+        board_inferences_per_s=of_board,
         findings=tuple(findings),
     )
 

@@ -6,7 +6,7 @@ too short keeps its figures, and makes its run invalid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from drivers.api import Interval
@@ -40,6 +40,25 @@ class Finding(Frozen):
     cause: Cause
     trial: int | None = None
     detail: str
+
+
+class Judged(Frozen):
+    """A score with what it was made from and what was found against it.
+
+    Args:
+        scorer: Name and version of what made it.
+        inputs: Names and digests of what it was made from.
+        findings: Every rule that was broken.
+    """
+
+    scorer: str
+    inputs: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether no rule was broken."""
+        return not self.findings
 
 
 class Rules(Frozen):

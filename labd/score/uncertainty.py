@@ -247,3 +247,19 @@ def with_spread(estimate: Estimate, values: Sequence[float]) -> Estimate:
         source=f"standard error of the median of {len(values)} trials, from their own spread",
     )
     return Estimate.combine(estimate.value, (*estimate.terms, spread))
+
+
+def run_estimates(estimates: Sequence[Estimate]) -> tuple[Estimate | None, Estimate | None]:
+    """What a run's windows make together: the median of these windows, and the same with the spread of the trials.
+
+    Args:
+        estimates: One a window, in the order of the trials; their terms have the same names.
+
+    Returns:
+        None for the first without any window, for the second with fewer than two.
+    """
+    if not estimates:
+        return None, None
+    values = [estimate.value for estimate in estimates]
+    median = median_of(values, [estimate.terms for estimate in estimates])
+    return median, with_spread(median, values) if len(values) > 1 else None
