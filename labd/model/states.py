@@ -85,18 +85,27 @@ class InstrumentState(StrEnum):
 
 State = TypeVar("State", bound=StrEnum)
 
-_TRANSITIONS: Mapping[StrEnum, frozenset[StrEnum]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
-    JobState.RUNNING: frozenset(set(JobState) - {JobState.RUNNING}),
-    RunState.RUNNING: frozenset(set(RunState) - {RunState.RUNNING}),
-    TrialState.RUNNING: frozenset({TrialState.MEASURED, TrialState.REFUSED}),
-    TrialState.MEASURED: frozenset({TrialState.REFUSED}),
-    TraceState.RECORDING: frozenset({TraceState.SEALED, TraceState.SALVAGED, TraceState.LOST}),
-    BoardState.OFFLINE: frozenset({BoardState.ONLINE}),
-    BoardState.ONLINE: frozenset({BoardState.BUSY, BoardState.OFFLINE}),
-    BoardState.BUSY: frozenset({BoardState.ONLINE, BoardState.OFFLINE}),
-    InstrumentState.OFFLINE: frozenset({InstrumentState.ONLINE}),
-    InstrumentState.ONLINE: frozenset({InstrumentState.OFFLINE}),
+# By machine first: members of two StrEnums with the same text are equal, and would be one key.
+_TRANSITIONS: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
+    JobState: {
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+        JobState.RUNNING: frozenset(set(JobState) - {JobState.RUNNING}),
+    },
+    RunState: {RunState.RUNNING: frozenset(set(RunState) - {RunState.RUNNING})},
+    TrialState: {
+        TrialState.RUNNING: frozenset({TrialState.MEASURED, TrialState.REFUSED}),
+        TrialState.MEASURED: frozenset({TrialState.REFUSED}),
+    },
+    TraceState: {TraceState.RECORDING: frozenset({TraceState.SEALED, TraceState.SALVAGED, TraceState.LOST})},
+    BoardState: {
+        BoardState.OFFLINE: frozenset({BoardState.ONLINE}),
+        BoardState.ONLINE: frozenset({BoardState.BUSY, BoardState.OFFLINE}),
+        BoardState.BUSY: frozenset({BoardState.ONLINE, BoardState.OFFLINE}),
+    },
+    InstrumentState: {
+        InstrumentState.OFFLINE: frozenset({InstrumentState.ONLINE}),
+        InstrumentState.ONLINE: frozenset({InstrumentState.OFFLINE}),
+    },
 }
 
 
@@ -106,6 +115,6 @@ def check_transition(subject: str, old: State, new: State) -> State:
     Raises:
         StateError: the machine has no such transition.
     """
-    if new not in _TRANSITIONS.get(old, frozenset()):
+    if new not in _TRANSITIONS[type(old)].get(old, frozenset()):
         raise StateError(f"cannot go from {old} to {new}", where=subject)
     return new

@@ -80,6 +80,8 @@ class Job(SQLModel, table=True):
     client: str = ""
     spec: dict[str, Any] = _json()
     submitted_at: datetime = _time()
+    cancel_requested_at: datetime | None = _time(nullable=True)
+    """Set when a running job's cancellation was accepted: it stands even if the daemon dies before the run ends."""
     ended_at: datetime | None = _time(nullable=True)
 
 
@@ -225,3 +227,10 @@ class Event(SQLModel, table=True):
     job_id: int | None = None
     run_id: int | None = None
     board_id: str | None = None
+
+
+class Mark(SQLModel, table=True):
+    """How far a reader of the events has come; after a crash it goes on from here."""
+
+    reader: str = Field(primary_key=True)
+    number: int = Field(sa_type=BigInteger)

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("client", sa.String(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cancel_requested_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sqlite_autoincrement=True,
     )
@@ -131,6 +132,11 @@ def upgrade() -> None:
         sa.Column("board_id", sa.String(), nullable=True),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "mark",
+        sa.Column("reader", sa.String(), primary_key=True),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+    )
     op.create_index(
         "one_lease_a_board",
         "lease",
@@ -144,6 +150,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the schema back to the revision before."""
     for table in (
+        "mark",
         "event",
         "request",
         "lease",
