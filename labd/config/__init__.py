@@ -19,12 +19,14 @@ from labd.config.models import (
     Supply,
     Timing,
 )
+from labd.config.reading import Inspection, inspect, load
 
 __all__ = [
     "Board",
     "Firmware",
     "Flash",
     "Http",
+    "Inspection",
     "Instrument",
     "Lab",
     "LabConfig",
@@ -35,4 +37,6 @@ __all__ = [
     "Store",
     "Supply",
     "Timing",
+    "inspect",
+    "load",
 ]

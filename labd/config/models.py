@@ -155,6 +155,10 @@ class Board(Model):
     timing: Timing | None = None
     serial: Serial
     flash: Flash | None = None
+    clock_ppm: float = Field(default=100.0, gt=0)
+    """Half width of the error of the board's own clock, which its lap times count in, ppm."""
+    lap_step_us: float = Field(default=1.0, gt=0)
+    """Step of its lap times, µs: the protocol allows up to 1000."""
 
     def can(self, mode: Mode) -> bool:
         """Whether the wiring serves `mode`: energy needs an analyzer and a timing pin."""
@@ -185,9 +189,11 @@ class LabConfig(Model):
         """The board of that id."""
         return next((board for board in self.board if board.id == board_id), None)
 
-    def firmware_for(self, board: Board, benchmark: str, mode: Mode) -> Path | None:
-        """The image of `benchmark` that `board` needs for `mode`; None if lab.toml names none."""
+    def firmware_for(self, board: Board, benchmark: str, mode: Mode, name: str | None = None) -> Path | None:
+        """The image of `benchmark`, of the build `name` if given, that `board` needs for `mode`; None without one."""
         for build in self.firmware:
+            if name not in (None, build.name):
+                continue
             if build.benchmark == benchmark and build.target == board.target and mode.image in build.images:
                 return build.images[mode.image]
         return None

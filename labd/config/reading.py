@@ -1,0 +1,146 @@
+"""Reads `lab.toml`: everything that is wrong with it at once, each with its key, its line and a remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from drivers.api import Capability, driver_loaders
+from labd.config import endpoints
+from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
+from labd.config.findings import Finding
+from labd.config.models import Firmware, Lab, LabConfig, Mqtt, Store
+from labd.config.places import Places, key_text, syntax_fault
+from labd.config.shape import Parts, shape
+from labd.config.wiring import Rack, check_board, check_sharing
+from labd.errors import ConfigError, Fault
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was read.
+
+    Args:
+        config: The lab; None if there are faults.
+        faults: What makes it unusable, in the order of lines.
+        warnings: What will work, but perhaps not as its author thinks.
+        capabilities: What each instrument can do, by id; those whose driver could say.
+    """
+
+    config: LabConfig | None
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+    capabilities: Mapping[str, Capability]
+
+
+def load(path: Path, drivers: Drivers | None = None) -> LabConfig:
+    """The lab that `path` describes, with relative paths taken from the file's folder.
+
+    Args:
+        path: The `lab.toml`.
+        drivers: What imports each driver; None for all that are installed.
+
+    Raises:
+        ConfigError: with all faults at once in `faults`.
+    """
+    seen = inspect(path, drivers)
+    if seen.config is None:
+        count = "1 fault" if len(seen.faults) == 1 else f"{len(seen.faults)} faults"
+        raise ConfigError(f"cannot be used, {count}", where=str(path), faults=seen.faults)
+    return seen.config
+
+
+def inspect(path: Path, drivers: Drivers | None = None) -> Inspection:
+    """All that can be said of the file at `path`, without touching a device; the arguments are those of `load`.
+
+    Raises:
+        ConfigError: the file cannot be read at all.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot be read: {reason}", where=str(path), remedy="give the path of a lab.toml") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not UTF-8 text", where=str(path), remedy="save it as UTF-8") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line, message = syntax_fault(text, error)
+        return Inspection(None, (Fault("", line, message, "see toml.io for the syntax"),), (), {})
+    parts, found = shape(document)
+    parts = _resolved(parts, path.resolve().parent)
+    drivers = driver_loaders() if drivers is None else drivers
+    known = known_instruments(parts.instruments, drivers, found)
+    _check(parts, known, drivers, found)
+    places = Places(text)
+    capabilities = {name: each.capability for name, each in known.items() if each is not None}
+    return Inspection(
+        config=None if found else parts.config(),
+        faults=_placed(found, places),
+        warnings=_placed(_warn(parts), places) if not found else (),
+        capabilities=capabilities,
+    )
+
+
+def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, found: list[Finding]) -> None:
+    rack = Rack({**dict.fromkeys(parts.instrument_ids), **known})
+    if parts.lab is not None:
+        found += endpoints.check_lab(parts.lab)
+    if parts.mqtt is not None:
+        found += endpoints.check_mqtt(parts.mqtt)
+    if parts.store is not None:
+        found += endpoints.check_store(parts.store)
+    if parts.http is not None:
+        found += endpoints.check_http(parts.http)
+    for index, board in parts.boards.items():
+        check_board_drivers(board, ("board", index), drivers, found)
+        found += check_board(board, ("board", index), rack)
+    found += check_sharing(parts.boards, parts.instruments)
+    found += endpoints.check_firmware(parts.firmware, parts.boards)
+
+
+def _warn(parts: Parts) -> list[Finding]:
+    found: list[Finding] = []
+    if parts.http is not None:
+        found += endpoints.warn_http(parts.http)
+    if not parts.boards:
+        found.append(Finding(("board",), "the lab has no boards", "add a [[board]]"))
+    return found + list(endpoints.warn_firmware(parts.firmware, parts.boards))
+
+
+def _placed(found: list[Finding], places: Places) -> tuple[Fault, ...]:
+    faults = [Fault(key_text(each.path), places.line(each.path), each.message, each.remedy) for each in found]
+    return tuple(sorted(faults, key=lambda fault: (fault.line or 0, fault.key)))
+
+
+def _resolved(parts: Parts, folder: Path) -> Parts:
+    """The same parts with absolute paths."""
+
+    def lab(lab: Lab) -> Lab:
+        return lab.model_copy(update={"data_dir": folder / lab.data_dir})
+
+    def mqtt(mqtt: Mqtt) -> Mqtt:
+        files = {key: getattr(mqtt, key) for key in ("password_file", "ca", "cert", "key")}
+        return mqtt.model_copy(update={key: folder / path for key, path in files.items() if path is not None})
+
+    def store(store: Store) -> Store:
+        url = store.database_url
+        if url is None or not url.startswith(_SQLITE):
+            return store
+        return store.model_copy(update={"database_url": _SQLITE + str(folder / url.removeprefix(_SQLITE))})
+
+    def firmware(build: Firmware) -> Firmware:
+        return build.model_copy(update={"images": {mode: folder / image for mode, image in build.images.items()}})
+
+    return replace(
+        parts,
+        lab=parts.lab and lab(parts.lab),
+        mqtt=parts.mqtt and mqtt(parts.mqtt),
+        store=parts.store and store(parts.store),
+        firmware={index: firmware(build) for index, build in parts.firmware.items()},
+    )

@@ -1,0 +1,174 @@
+"""What an operator sees when lab.toml is right, wrong once, or wrong in many ways."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labd.benchmarks import Mode
+from labd.config import LabConfig, inspect, load
+from labd.errors import ConfigError, Fault
+from tests.config.bench_drivers import DRIVERS
+
+HERE = Path(__file__).parent
+GOOD = (HERE / "good.toml").read_text()
+
+
+def read(folder: Path, text: str) -> LabConfig:
+    path = folder / "lab.toml"
+    path.write_text(text)
+    return load(path, DRIVERS)
+
+
+def faults_of(folder: Path, text: str) -> tuple[Fault, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text)
+    return caught.value.faults
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+def test_a_right_file_becomes_models_with_absolute_paths(tmp_path: Path) -> None:
+    lab = read(tmp_path, GOOD)
+    assert [board.id for board in lab.board] == ["one", "two"]
+    assert lab.lab.data_dir == tmp_path / "var"
+    assert lab.store.database_url == f"sqlite:///{tmp_path}/var/labd.db"
+    assert lab.firmware_for(lab.board[0], "digits01", Mode.ACCURACY) == tmp_path / "build/p.elf"
+
+
+def test_a_baud_rate_that_is_not_given_is_the_one_of_eembc(tmp_path: Path) -> None:
+    serial = read(tmp_path, GOOD).board[1].serial
+    assert (serial.baud_for(Mode.ACCURACY), serial.baud_for(Mode.ENERGY)) == (230400, 9600)
+
+
+def test_images_that_are_not_built_yet_are_only_warned_of() -> None:
+    seen = inspect(HERE / "good.toml", DRIVERS)
+    assert seen.config is not None
+    assert {warning.key for warning in seen.warnings} == {
+        "firmware[0].images.energy",
+        "firmware[0].images.performance",
+    }
+
+
+def test_five_different_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(HERE / "five_faults.toml", DRIVERS)
+    assert [(fault.key, fault.line) for fault in caught.value.faults] == [
+        ("board[0].tag", 17),
+        ("board[0].supply.voltage_v", 19),
+        ("board[0].timing.pulse_us", 21),
+        ("board[1].limits.current_max_a", 26),
+        ("board[2].serial.port", 34),
+    ]
+    assert all(fault.message and fault.remedy for fault in caught.value.faults)
+    assert "did you mean 'tags'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "words"),
+    [
+        ('name = "paper"', 'name = "Paper Lab"', "lab.name", "lower-case"),
+        ('name = "paper"', "", "lab.name", "add name"),
+        ('data_dir = "var"', 'data_dir = "lab.toml"', "lab.data_dir", "is a file"),
+        ("[mqtt]", "[mqqt]", "mqqt", "did you mean 'mqtt'"),
+        ("mqtt://127", "http://127", "mqtt.url", "does not begin with mqtt://"),
+        ("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:99999", "mqtt.url", "has no port"),
+        ("mqtt://127.0.0.1:1883", "mqtt://me:word@127.0.0.1", "mqtt.url", "password"),
+        ("mqtt://127.0.0.1:1883", "mqtt://", "mqtt.url", "not a host and a port"),
+        ("[store]", 'ca = "ca.pem"\n[store]', "mqtt.ca", "there is no file"),
+        ("sqlite:///var/labd.db", "oracle://db", "store.database_url", "neither SQLite nor PostgreSQL"),
+        ("[store]", '[http]\nlisten = "8080"\n[store]', "http.listen", "is not host:port"),
+        ("[store]", '[http]\nlisten = "127.0.0.1:x"\n[store]', "http.listen", "has no port"),
+        ('driver = "paper-psu"', 'driver = "paper-ps"', "instrument[0].driver", "did you mean 'paper-psu'"),
+        ('driver = "paper-psu"', 'driver = "paper-broken"', "instrument[0].driver", "No module named 'libusb'"),
+        ("resource = ", "resourse = ", "instrument[0].resourse", "did you mean 'resource'"),
+        ('id = "stamps-1"', 'id = "psu-1"', "instrument[1].id", "used twice"),
+        ('id = "two"', 'id = "one"', "board[1].id", "taken by board one"),
+        ("[[firmware]]", "[[firmwares]]", "firmwares", "did you mean 'firmware'"),
+        ('supply = { instrument = "psu', 'supply = { instrument = "pso', "board[0].supply.instrument", "'psu-1'?"),
+        ('supply = { instrument = "psu', 'supply = { instrument = "stamps', "board[0].supply.instrument", "psu-1"),
+        ('measure = { instrument = "psu', 'measure = { instrument = "stamps', "board[0].measure.instrument", "psu-1"),
+        ('timing = { instrument = "stamps', 'timing = { instrument = "psu', "board[0].timing.instrument", "stamps-1"),
+        ("channel = 1, voltage_v = 3.0", "channel = 9, voltage_v = 3.0", "board[0].supply.channel", "1, 2, 3, 4"),
+        ("channel = 1, voltage_v", "channel = 2, voltage_v", "board[1].supply.channel", "taken by board one"),
+        ("voltage_max_v = 3.6", "voltage_max_v = 2.9", "board[0].supply.voltage_v", "above the board's limit"),
+        ("voltage_v = 3.0 }", "voltage_v = 3.0, off_below_v = 3.0 }", "board[0].supply.off_below_v", "count as off"),
+        ('measure = { instrument = "psu-1", channel = 1 }', 'measure = { instrument = "psu-1", channel = 2 }',
+         "board[1].measure.channel", "taken by board one"),
+        ("channel = 1 }", "channel = 1, current_range_a = 5 }", "board[0].measure.current_range_a", "largest range"),
+        ("pin = 0, sync_pin = 15", "pin = 1, sync_pin = 15", "board[1].timing.pin", "taken by board one"),
+        ("pin = 0, sync_pin = 15", "pin = 99", "board[0].timing.pin", "no pin 99"),
+        ("pin = 0, sync_pin = 15", "pin = 0, sync_pin = 3", "board[0].timing.sync_pin", "cannot put out a pulse"),
+        ("pin = 0, sync_pin = 15", "pin = 15, sync_pin = 15", "board[0].timing.pin", "a sync pin too"),
+        ("pin = 0, sync_pin = 15", "pin = 0, pulse_us = 0.5", "board[0].timing.pulse_us", "shorter than the 1 µs"),
+        ("pin = 0, sync_pin = 15", 'pin = 0, method = "sampled"', "board[0].timing.method", "does not sample"),
+        ("pin = 0, sync_pin = 15", 'pin = 0, method = "guessed"', "board[0].timing.method", "'timestamped'"),
+        ("/dev/ttyPaper1", "/dev/ttyPaperStamps", "board[1].serial.port", "taken by instrument stamps-1"),
+        ("performance = 230400", "energi = 230400", "board[1].serial.baud.energi", "'energy'"),
+        ('ttyPaper0"', 'ttyPaper0", driver = "paper-psu"', "board[0].serial.driver", "not serve as serial"),
+        ('benchmark = "digits01"', 'benchmark = "digit01"', "firmware[0].benchmark", "did you mean 'digits01'"),
+        (', energy = "build/e.elf"', "", "firmware[0].images", "no image for mode energy, which one, two can run"),
+        ('energy = "build/e.elf"', 'energy = "build/e.elf", accuracy = "a"', "firmware[0].images.accuracy", "remove"),
+        ('tags = ["cortex-m4f"]', 'tags = "cortex-m4f"', "board[0].tags", "write a list"),
+        ('tags = ["cortex-m4f"]', "tags = [4]", "board[0].tags[0]", "quotes"),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_key_and_remedy(tmp_path: Path, old: str, new: str, key: str, words: str) -> None:
+    faults = {fault.key: fault for fault in faults_of(tmp_path, changed(old, new))}
+    assert key in faults
+    assert words in f"{faults[key].message}; {faults[key].remedy}"
+    assert faults[key].line is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("pin = 0, sync_pin = 15", "pin = 0, sync_pin = 3", "board[0].timing.sync_pin"),
+        ('resource = "', 'extra = 1\nresource = "', "instrument[0].extra"),
+        ("channel = 1, voltage_v = 3.0", 'channel = 1, voltage_v = "3"', "board[0].supply.voltage_v"),
+        ('name = "paper"', "", "lab.name"),
+    ],
+)
+def test_one_fault_does_not_breed_others(tmp_path: Path, old: str, new: str, key: str) -> None:
+    assert {fault.key for fault in faults_of(tmp_path, changed(old, new))} == {key}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("[lab]\nname = \n", 2), ("[lab\n", 1), ("[lab]\nname = 'x'\nname = 'y'\n", 3), ("[lab]\nx = [1,\n", 2)],
+)
+def test_a_syntax_error_names_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.line == line
+
+
+def test_a_driver_that_nobody_uses_may_be_broken(tmp_path: Path) -> None:
+    assert "paper-broken" in DRIVERS
+    assert read(tmp_path, GOOD).lab.name == "paper"
+
+
+def test_a_board_table_with_single_brackets_is_explained(tmp_path: Path) -> None:
+    (fault,) = faults_of(tmp_path, '[lab]\nname = "x"\n[board]\nid = "one"\n')
+    assert (fault.line, fault.remedy) == (3, "write [[board]] with two brackets")
+
+
+def test_listening_beyond_loopback_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(changed("[store]", '[http]\nlisten = "0.0.0.0:8080"\n[store]'))
+    assert "http.listen" in {warning.key for warning in inspect(path, DRIVERS).warnings}
+
+
+def test_a_file_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.toml", DRIVERS)
+
+
+def test_a_file_that_is_not_text_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_bytes(b"\xff\xfe[lab]")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(path, DRIVERS)
