@@ -1,0 +1,36 @@
+"""What the service works on: the rack's configuration, its database, and two ways to move what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from labd.config import LabConfig
+from labd.model.database import Database
+
+
+def utc_now() -> datetime:
+    """Wall-clock time, for people."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab that can be asked.
+
+    Args:
+        config: The rack.
+        database: What the lab remembers.
+        wake: Tells the dispatcher that a job was queued; called on the event loop, after the commit.
+        cancel_run: Stops a run that is under way; harmless if it has ended; called on the event loop.
+        traces_url: Where the web server lists traces, without a final slash.
+        now: Wall-clock time, aware.
+    """
+
+    config: LabConfig
+    database: Database
+    wake: Callable[[], None]
+    cancel_run: Callable[[int], None]
+    traces_url: str = "/v1/traces"
+    now: Callable[[], datetime] = utc_now

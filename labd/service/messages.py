@@ -1,0 +1,395 @@
+"""What clients send and get, as frozen models: requests are checked here and trusted everywhere below.
+
+Times are RFC 3339 in UTC; quantities are SI with the unit in the key. Parsing is strict: a number in quotes is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from labd.benchmarks import Benchmark, Mode
+from labd.model.causes import Cause
+from labd.model.states import (
+    BoardState,
+    InstrumentState,
+    JobState,
+    RunState,
+    RunStep,
+    TraceState,
+    TrialState,
+)
+from labd.schedule.match import Requirement
+
+PAYLOAD_MAX_BYTES = 65_536
+"""Largest request, bytes."""
+
+ClientName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""Part of the reply's topic."""
+RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+Number = Annotated[int, Field(ge=1, lt=2**63)]
+"""A row's number."""
+
+
+class Message(BaseModel):
+    """Frozen and strict; a key that labd does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# --- requests -------------------------------------------------------------------------------------------------
+
+
+class BoardChoice(Message):
+    """Which boards may serve a job: one by id, or all that have every tag."""
+
+    id: Id | None = None
+    tags: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.id is None) == (not self.tags):
+            raise PydanticCustomError("one_of", "give either an id or at least one tag")
+        return self
+
+
+class FirmwareChoice(Message):
+    """Which image a job wants: by digest, or by the name of a build in lab.toml."""
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    name: Label | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.sha256 is None) == (self.name is None):
+            raise PydanticCustomError("one_of", "give either a sha256 or a name")
+        return self
+
+
+def _inferences(value: object) -> Literal["auto"] | int:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000_000:
+        return value
+    raise PydanticCustomError("inferences", 'must be "auto" or a whole number from 1 to 10,000,000')
+
+
+def _not_served(value: object) -> None:
+    if value:
+        raise PydanticCustomError("not_served", "is not served by this version of labd; leave it out")
+
+
+class JobSpec(Message):
+    """A job as it is asked for. What is None after parsing is filled in from the benchmark or the board."""
+
+    benchmark: Label
+    mode: Mode
+    board: BoardChoice | None = None
+    firmware: FirmwareChoice | None = None
+    trials: Annotated[int, Field(ge=1, le=100)] | None = None
+    min_window_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    inferences: Annotated[Literal["auto"] | int, PlainValidator(_inferences)] = "auto"
+    voltage_v: Annotated[float, Field(gt=0, le=60)] | None = None
+    rate_hz: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    priority: Annotated[int, AfterValidator(lambda value: _not_served(value) or value)] = 0
+    deadline: Annotated[datetime | None, PlainValidator(_not_served)] = None
+    labels: Annotated[dict[Label, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=32)] = {}
+
+    def filled(self, benchmark: Benchmark) -> JobSpec:
+        """The same job with the benchmark's own trials and window where none were given."""
+        return self.model_copy(
+            update={
+                "trials": self.trials if self.trials is not None else benchmark.trials,
+                "min_window_s": self.min_window_s if self.min_window_s is not None else benchmark.min_window_s,
+            }
+        )
+
+    @property
+    def requirement(self) -> Requirement:
+        """What the job asks of a board."""
+        return Requirement(
+            benchmark=self.benchmark,
+            mode=self.mode,
+            board_id=self.board.id if self.board else None,
+            tags=frozenset(self.board.tags) if self.board else frozenset(),
+            voltage_v=self.voltage_v,
+            firmware=self.firmware.name if self.firmware else None,
+        )
+
+
+class JobRef(Message):
+    """Names one job."""
+
+    id: Number
+
+
+class JobQuery(Message):
+    """Asks for a page of jobs, newest first."""
+
+    state: JobState | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    before: Number | None = None
+    """Only jobs older than this number."""
+
+
+class BoardQuery(Message):
+    """Asks for all boards."""
+
+
+Params = TypeVar("Params", bound=Message)
+
+
+class Envelope(Message, Generic[Params]):
+    """What every request is wrapped in."""
+
+    request_id: RequestId
+    client: ClientName
+    reply_to: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    params: Params
+
+
+# --- replies --------------------------------------------------------------------------------------------------
+
+
+class ErrorKind(StrEnum):
+    """Why a request was refused: a closed set."""
+
+    MALFORMED_JSON = "malformed_json"
+    TOO_LARGE = "too_large"
+    RETAINED = "retained_request"
+    UNKNOWN_REQUEST = "unknown_request"
+    BAD_REQUEST = "bad_request"
+    UNKNOWN_BENCHMARK = "unknown_benchmark"
+    UNMATCHABLE = "unmatchable"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    REQUEST_ID_REUSED = "request_id_reused"
+    STORE = "store"
+    INTERNAL = "internal"
+
+
+class ErrorDocument(Message):
+    """Why a request was refused, the field at fault (`params.mode`; empty if none), and what to do."""
+
+    kind: ErrorKind
+    message: str
+    field: str = ""
+    remedy: str = ""
+
+
+class Reply(Message):
+    """The answer to one request; `request_id` is empty if none could be read."""
+
+    request_id: str
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: ErrorDocument | None = None
+
+
+# --- documents ------------------------------------------------------------------------------------------------
+
+
+class CauseDocument(Message):
+    """Why something ended as it did: the cause, one sentence, what to do, and the words of this case."""
+
+    kind: Cause
+    sentence: str
+    remedy: str
+    detail: str
+
+
+class WindowDocument(Message):
+    """The timed span of a trial, on the clock of `method`; samples are indices of the trace."""
+
+    method: str
+    start_ticks: int
+    stop_ticks: int
+    tick_rate_hz: float
+    duration_s: float
+    start_sample: float | None
+    stop_sample: float | None
+
+
+class TrialDocument(Message):
+    """One load-infer-result round."""
+
+    number: int
+    input: int
+    inferences: int
+    state: TrialState
+    cause: CauseDocument | None
+    results: tuple[float, ...]
+    window: WindowDocument | None
+
+
+class ScoreDocument(Message):
+    """What a scorer made of a run; the keys of `result` are the scorer's own."""
+
+    scorer: str
+    result: dict[str, Any]
+    inputs: dict[str, Any]
+    created_at: datetime
+
+
+class TraceDocument(Message):
+    """Where the samples of a run are; `url` lists the trace's files."""
+
+    id: str
+    state: TraceState
+    rows: int
+    period_s: float
+    bytes: int
+    sha256: str
+    started_at: datetime
+    url: str
+
+
+class RunDocument(Message):
+    """One attempt at a job."""
+
+    id: int
+    attempt: int
+    board_id: str
+    state: RunState
+    step: RunStep
+    cause: CauseDocument | None
+    firmware_sha256: str
+    facts: dict[str, Any]
+    started_at: datetime
+    ended_at: datetime | None
+    trials: tuple[TrialDocument, ...]
+    scores: tuple[ScoreDocument, ...]
+    traces: tuple[TraceDocument, ...]
+
+
+class JobSummary(Message):
+    """A job without its runs."""
+
+    id: int
+    benchmark: str
+    mode: Mode
+    state: JobState
+    client: str
+    cause: CauseDocument | None
+    submitted_at: datetime
+    ended_at: datetime | None
+    board_id: str | None
+    """Board of its latest run."""
+
+
+class JobDocument(Message):
+    """The whole job: what was asked, how it went, and where its traces are."""
+
+    id: int
+    benchmark: str
+    mode: Mode
+    state: JobState
+    client: str
+    cause: CauseDocument | None
+    submitted_at: datetime
+    ended_at: datetime | None
+    spec: dict[str, Any]
+    runs: tuple[RunDocument, ...]
+
+
+class JobAccepted(Message):
+    """Reply to `job.submit` and `job.cancel`: the job and its state after the commit."""
+
+    job_id: int
+    state: JobState
+
+
+class JobPage(Message):
+    """Reply to `job.list`, newest first; `next_before` asks for the next page, None at the end."""
+
+    jobs: tuple[JobSummary, ...]
+    next_before: int | None
+
+
+class BoardDocument(Message):
+    """A board of the rack; `run_id` and `job_id` name what it is busy with."""
+
+    id: str
+    tags: tuple[str, ...]
+    modes: tuple[Mode, ...]
+    state: BoardState
+    reason: str
+    changed_at: datetime | None
+    run_id: int | None
+    job_id: int | None
+
+
+class BoardPage(Message):
+    """Reply to `board.list`, in the order of lab.toml."""
+
+    boards: tuple[BoardDocument, ...]
+
+
+class InstrumentDocument(Message):
+    """An instrument of the rack."""
+
+    id: str
+    driver: str
+    state: InstrumentState
+    reason: str
+    identity: dict[str, Any]
+    changed_at: datetime
+
+
+class LabState(StrEnum):
+    """Whether the daemon is there; `offline` is also the last will."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class LabStatus(Message):
+    """The lab itself. `clock_synchronized` is None where the host cannot tell."""
+
+    state: LabState
+    version: str
+    since: datetime
+    queue_length: int
+    running: int
+    clock_synchronized: bool | None
+    traces_url: str
+
+
+class Offline(Message):
+    """The last will, and the last word of a daemon that stops."""
+
+    state: Literal[LabState.OFFLINE] = LabState.OFFLINE
+
+
+class EventDocument(Message):
+    """One state change."""
+
+    number: int
+    at: datetime
+    kind: str
+    subject: str
+    state: str
+    reason: str
+    job_id: int | None
+    run_id: int | None
+    board_id: str | None
+
+
+class ProgressDocument(Message):
+    """How far a run is."""
+
+    job_id: int
+    run_id: int
+    board_id: str
+    step: RunStep
+    trial: int
+    trials: int
+    share: float
+    samples: int
+    rate_hz: float
