@@ -1,0 +1,161 @@
+"""What a trace says of itself: `meta.json`, written before the first sample and never changed.
+
+With the journal it holds all that a scorer needs, so that a score can be made again from the folder alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from drivers.api import Column, Identity, Quantity, TriggerSource
+from labd.benchmarks import Mode
+from labd.errors import TraceError
+from labd.trace.edges import Polarity
+
+META = "meta.json"
+
+TraceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+"""Name of a trace and of its folder: it can never leave the store."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class HostClock(StrEnum):
+    """Whether the host's wall clock was disciplined when the trace began; it dates traces and times nothing."""
+
+    SYNCHRONISED = "synchronised"
+    UNSYNCHRONISED = "unsynchronised"
+    UNKNOWN = "unknown"
+
+
+class PowerSource(StrEnum):
+    """How the power of a sample comes out of the columns."""
+
+    PRODUCT = "product"  # current times voltage, sample by sample
+    POWER = "power"  # a column of its own
+    ENERGY = "energy"  # joules a sample over the period
+    NONE = "none"  # the columns do not tell it
+
+
+class TraceMeta(BaseModel):
+    """What was recorded, with what, on what, and what is needed to score it.
+
+    Args:
+        format: Version of the folder's format.
+        trace_id: Name of the trace and of its folder.
+        job_id: The job that asked for it.
+        run_id: The attempt that recorded it.
+        board: Id of the board.
+        benchmark: Id of the benchmark.
+        mode: Mode of the job.
+        min_window_s: Shortest window that the job's rules take, s.
+        min_inferences: Fewest inferences in a window that they take.
+        trials: Trials that the job asks for.
+        instrument: Who recorded the samples.
+        edge_source: Who saw the timing edges; None if they are in the digital column.
+        channel: Channel of the instrument.
+        timing_pin: Pin of the edge source, or bit of the digital column.
+        edge_polarity: Which edges mark a window.
+        pulse_s: How long the board holds the timing pin at least, s.
+        hold_off_s: Edges closer than this to the last kept one are not windows' edges, s.
+        columns: Columns of the samples, in their order.
+        period_s: Sample period as the instrument read it back, s.
+        period_requested_s: Sample period asked for, s; None for the shortest.
+        sample_clock_ppm: Half width of the sample clock's error, ppm.
+        tick_rate_hz: Declared rate of the edge source's clock, Hz.
+        tick_clock_ppm: Half width of the error of that rate, ppm.
+        trigger: What started the capture.
+        sync_pin: Pin whose pulse started the capture; None if none did.
+        supply_voltage_v: Voltage that the board's supply was set to, as read back, V.
+        firmware_sha256: Digest of the board's image; empty if it is not known.
+        labd_version: Version of the recorder.
+        started_at: When recording began, by the host's clock, for people.
+        host_clock: Whether that clock was disciplined.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    trace_id: TraceId
+    job_id: int
+    run_id: int
+    board: str
+    benchmark: str
+    mode: Mode
+    min_window_s: NotNegative
+    min_inferences: int = Field(default=1, ge=1)
+    trials: int = Field(ge=1)
+    instrument: Identity
+    edge_source: Identity | None
+    channel: int
+    timing_pin: int = Field(ge=0)
+    edge_polarity: Polarity = Polarity.FALLING
+    pulse_s: NotNegative
+    hold_off_s: NotNegative = 50e-6
+    columns: tuple[Column, ...] = Field(min_length=1)
+    period_s: Positive
+    period_requested_s: Positive | None
+    sample_clock_ppm: NotNegative
+    tick_rate_hz: Positive | None
+    tick_clock_ppm: NotNegative | None
+    trigger: TriggerSource
+    sync_pin: int | None = None
+    supply_voltage_v: NotNegative
+    firmware_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+    labd_version: str
+    started_at: AwareDatetime
+    host_clock: HostClock
+
+    @model_validator(mode="after")
+    def _columns_once_and_clock_whole(self) -> Self:
+        if len({column.quantity for column in self.columns}) != len(self.columns):
+            raise ValueError("a quantity is declared twice in columns")
+        if (self.tick_rate_hz is None) != (self.tick_clock_ppm is None):
+            raise ValueError("tick_rate_hz and tick_clock_ppm come together")
+        return self
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Quantities of the columns, in their order."""
+        return tuple(column.quantity for column in self.columns)
+
+    @property
+    def power_source(self) -> PowerSource:
+        """How the power of a sample comes out of these columns."""
+        here = set(self.quantities)
+        if Quantity.POWER in here:
+            return PowerSource.POWER
+        if Quantity.ENERGY in here:
+            return PowerSource.ENERGY
+        return PowerSource.PRODUCT if {Quantity.CURRENT, Quantity.VOLTAGE} <= here else PowerSource.NONE
+
+    def column(self, quantity: Quantity) -> Column:
+        """Return the declaration of one column. Raises `TraceError` if the trace lacks it."""
+        for column in self.columns:
+            if column.quantity is quantity:
+                return column
+        raise TraceError(
+            f"the trace has no column {quantity.value!r}",
+            where=self.trace_id,
+            remedy=f"it has {', '.join(self.quantities)}",
+        )
+
+
+def read_meta(folder: Path) -> TraceMeta:
+    """Read `meta.json` of a trace. Raises `TraceError` if it is missing, torn, foreign or of a later format."""
+    path = folder / META
+    try:
+        return TraceMeta.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise TraceError("this folder is not a trace: its sidecar is missing", where=str(path)) from error
+    except OSError as error:
+        raise TraceError(f"the sidecar cannot be read: {error.strerror}", where=str(path)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise TraceError(f"the sidecar is damaged or foreign: {place} {first['msg']}", where=str(path)) from error

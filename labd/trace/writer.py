@@ -1,0 +1,305 @@
+"""Writes a trace while it is recorded: samples, pyramid, journal.
+
+Blocks of any size come in, in one thread. They are gathered in a buffer of 64,000 samples, whose start is always a
+multiple of 1,000, so that the pyramid's blocks fall where they must whatever the instrument's blocks are. A full buffer
+goes out as one record batch; a slow instrument's samples go out at the latest `coalesce_s` after their first one came.
+
+What a crash can cost. kill -9 of the daemon: the samples still in the buffer, at most the last `coalesce_s` of them or
+64,000; what was written is with the kernel and stays. A power cut: what came after the last fdatasync, which is done
+when `sync_s` have passed since the one before; so at most `sync_s + coalesce_s` of samples and journal.
+The pyramid is only written every 256 rows or 10 s: it can always be made again from the samples.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from drivers.api import Block, Interval, IntervalKind, Quantity
+from labd.errors import TraceError
+from labd.trace.journal import JOURNAL, JournalFile, Marked, Record
+from labd.trace.layout import BLOCK, PYRAMID, SAMPLES, is_digital, lock_fd, samples_schema, sync_folder
+from labd.trace.meta import META, TraceMeta
+from labd.trace.pyramid import PyramidFile, Summariser
+
+BUFFER = 64 * BLOCK
+GAP_MAX = 100_000_000
+"""A jump of the sample index beyond this is taken for nonsense, not for a gap."""
+PYRAMID_ROWS = 256
+PYRAMID_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording is: samples taken, bytes written, samples per second of host time since the last sync."""
+
+    samples: int
+    bytes: int
+    rate_hz: float
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """What a closed trace holds: its folder, samples, bytes of all its files, and marked intervals."""
+
+    folder: Path
+    rows: int
+    bytes: int
+    marked: int
+
+
+class TraceWriter:
+    """Records one trace. `write`, `tick` and `close` are for one thread, the instrument's; `journal` is for any.
+
+    Made by `create`.
+    """
+
+    def __init__(self, folder: Path, meta: TraceMeta, lock: int, *, sync_s: float, coalesce_s: float) -> None:
+        self.folder = folder
+        self.meta = meta
+        self._lock = lock
+        self._sync_s, self._coalesce_s = sync_s, coalesce_s
+        self._buffer: dict[Quantity, npt.NDArray[Any]] = {
+            q: np.empty(BUFFER, dtype=np.uint8 if is_digital(q) else np.float32) for q in meta.quantities
+        }
+        self._filled = self._written = self._summarised = 0  # positions in the buffer
+        self._start = 0  # index in the trace of the buffer's first sample
+        self._oldest = 0.0  # when the first unwritten sample came
+        self._schema = samples_schema(meta)
+        self._summarise = Summariser(meta)
+        self._marks_lock = threading.Lock()
+        self._marked = 0
+        self._summary: TraceSummary | None = None
+        self._broken: str = ""
+        self._journal = JournalFile(folder / JOURNAL)
+        self._out = pa.OSFile(str(folder / SAMPLES), "wb")
+        self._stream = pa.ipc.new_stream(self._out, self._schema)
+        self._sync_fd = os.open(folder / SAMPLES, os.O_RDONLY | os.O_CLOEXEC)
+        self._pyramid = PyramidFile(folder / PYRAMID, meta)
+        now = time.monotonic()
+        self._synced, self._synced_samples, self._pyramid_at = now, 0, now
+        self._samples, self._bytes, self._rate_hz = 0, self._out.tell(), 0.0
+
+    @classmethod
+    def create(cls, traces_dir: Path, meta: TraceMeta, *, sync_s: float = 1.0, coalesce_s: float = 0.5) -> TraceWriter:
+        """Begin a trace: make its folder and sidecar durable, then the empty files.
+
+        Args:
+            traces_dir: Where traces lie; it is made if it is not there.
+            meta: What will be recorded.
+            sync_s: Longest time between two fdatasync while samples come, s.
+            coalesce_s: Longest time that a sample waits in memory while samples come, s.
+
+        Raises:
+            TraceError: the trace exists already, or the disk refuses it.
+        """
+        folder = traces_dir / meta.trace_id
+        lock = -1
+        try:
+            traces_dir.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock_fd(lock, folder)
+            with (folder / META).open("xb") as file:
+                file.write(meta.model_dump_json(indent=1).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+            sync_folder(traces_dir)
+            writer = cls(folder, meta, lock, sync_s=sync_s, coalesce_s=coalesce_s)
+            sync_folder(folder)
+        except FileExistsError as error:
+            raise TraceError("a trace of this name exists already", where=str(folder)) from error
+        except OSError as error:
+            if lock >= 0:
+                os.close(lock)
+            raise TraceError(f"the trace cannot be created: {error.strerror}", where=str(folder)) from error
+        return writer
+
+    @property
+    def samples(self) -> int:
+        """Samples taken so far, those filled in for gaps among them; any thread may read it."""
+        return self._samples
+
+    @property
+    def progress(self) -> Progress:
+        """How far the recording is; any thread may read it."""
+        return Progress(self._samples, self._bytes, self._rate_hz)
+
+    def journal(self, record: Record) -> None:
+        """Write down what happened, at once; any thread may. Raises `TraceError`."""
+        if isinstance(record, Marked):
+            with self._marks_lock:
+                self._marked += 1
+        self._journal.append(record)
+
+    def write(self, block: Block) -> None:
+        """Take a block. One that starts after the next sample leaves a gap: it is marked, and filled with NaN (0 in
+        a digital column), so that the sample index stays the clock.
+
+        Raises:
+            TraceError: the block's columns are not the trace's, it overlaps what was written, it lies absurdly far
+                ahead, the trace is closed, or the disk refuses the data.
+        """
+        self._usable()
+        size = self._checked(block)
+        hole = block.first - self._samples
+        if hole and not any(
+            mark.start <= self._samples and mark.stop >= block.first and mark.kind is not IntervalKind.CLIPPED
+            for mark in block.intervals
+        ):
+            self.journal(Marked.of(Interval(IntervalKind.GAP, self._samples, block.first)))
+        for mark in block.intervals:
+            self.journal(Marked.of(mark))
+        try:
+            if hole:
+                self._fill(None, hole)
+            self._fill(block, size)
+            self._due()
+        except OSError as error:
+            raise self._fail(error) from error
+
+    def tick(self) -> None:
+        """Write and sync what is due; for the times when no block comes. Raises `TraceError`."""
+        self._usable()
+        try:
+            self._due()
+        except OSError as error:
+            raise self._fail(error) from error
+
+    def close(self) -> TraceSummary:
+        """Write the rest, end both streams, make all durable; the same summary a second time.
+
+        Raises:
+            TraceError: the disk refuses the data, or refused it before; the files are let go all the same.
+        """
+        if self._summary is not None:
+            return self._summary
+        try:
+            self._usable()
+            self._emit()
+            if self._filled > self._summarised:
+                self._pyramid.add(self._rows_to(self._filled))
+            self._pyramid.finish()
+            self._stream.close()
+            self._bytes = self._out.tell()
+            self._sync()
+            self._summary = TraceSummary(
+                folder=self.folder,
+                rows=self._samples,
+                bytes=self._bytes + self._pyramid.bytes + self._journal.bytes + (self.folder / META).stat().st_size,
+                marked=self._marked,
+            )
+        except OSError as error:
+            raise self._fail(error) from error
+        finally:
+            self._broken = self._broken or "the trace is closed"
+            self._let_go()
+        return self._summary
+
+    def _let_go(self) -> None:
+        self._journal.close()
+        self._out.close()
+        self._pyramid.close()
+        for fd in (self._sync_fd, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._sync_fd = self._lock = -1
+
+    def _usable(self) -> None:
+        if self._broken:
+            raise TraceError(self._broken, where=str(self.folder))
+
+    def _fail(self, error: OSError) -> TraceError:
+        self._broken = f"the samples cannot be written: {error.strerror or error}"
+        return TraceError(
+            self._broken, where=str(self.folder), remedy="make room on the disk; what was written can be salvaged"
+        )
+
+    def _checked(self, block: Block) -> int:
+        where = str(self.folder)
+        if block.columns.keys() != self._buffer.keys():
+            raise TraceError(
+                f"a block has columns {sorted(block.columns)}, the trace {sorted(self._buffer)}", where=where
+            )
+        size = len(block)
+        for quantity, values in block.columns.items():
+            if values.shape != (size,) or values.dtype.kind != self._buffer[quantity].dtype.kind:
+                raise TraceError(
+                    f"column {quantity.value!r} of a block is {values.dtype} of shape {values.shape}, "
+                    f"not {self._buffer[quantity].dtype} of shape ({size},)",
+                    where=where,
+                )
+        if not 0 <= block.first - self._samples <= GAP_MAX:
+            raise TraceError(f"a block starts at sample {block.first}, expected was {self._samples}", where=where)
+        return size
+
+    def _fill(self, block: Block | None, size: int) -> None:
+        """Put `size` samples into the buffer, of a block or of a gap; write whenever it is full."""
+        taken = 0
+        while taken < size:
+            if self._filled == self._written:
+                self._oldest = time.monotonic()
+            part = min(size - taken, BUFFER - self._filled)
+            for quantity, values in self._buffer.items():
+                room = values[self._filled : self._filled + part]
+                if block is None:
+                    room[:] = 0 if is_digital(quantity) else np.nan
+                else:
+                    room[:] = block.columns[quantity][taken : taken + part]
+            self._filled += part
+            self._samples += part
+            taken += part
+            if self._filled == BUFFER:
+                self._emit()
+
+    def _due(self) -> None:
+        now = time.monotonic()
+        if self._filled > self._written and now - self._oldest >= self._coalesce_s:
+            self._emit()
+        if now - self._pyramid_at >= PYRAMID_S:
+            self._pyramid.flush()
+            self._pyramid_at = now
+        if now - self._synced >= self._sync_s:
+            self._rate_hz = (self._samples - self._synced_samples) / (now - self._synced)
+            self._synced, self._synced_samples = now, self._samples
+            self._sync()
+
+    def _emit(self) -> None:
+        """Write the unwritten part of the buffer as one batch, and summarise its whole blocks."""
+        if self._filled > self._written:
+            count = self._filled - self._written
+            arrays = [
+                pa.Array.from_buffers(
+                    field.type, count, [None, pa.py_buffer(values[self._written : self._filled])], null_count=0
+                )
+                for field, values in zip(self._schema, self._buffer.values(), strict=True)
+            ]
+            self._stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._written = self._filled
+            self._bytes = self._out.tell()
+        whole = self._filled // BLOCK * BLOCK
+        if whole > self._summarised:
+            self._pyramid.add(self._rows_to(whole))
+            if self._pyramid.waiting >= PYRAMID_ROWS:
+                self._pyramid.flush()
+        if self._filled == BUFFER:
+            self._start += BUFFER
+            self._filled = self._written = self._summarised = 0
+
+    def _rows_to(self, stop: int) -> dict[str, npt.NDArray[Any]]:
+        rows = self._summarise.rows(self._start + self._summarised, self._buffer, self._summarised, stop)
+        self._summarised = stop
+        return rows
+
+    def _sync(self) -> None:
+        self._journal.sync()
+        os.fdatasync(self._sync_fd)
