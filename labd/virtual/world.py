@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from labd.errors import LabError
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -59,4 +61,30 @@ class Load(Protocol):
 
     def terminal(self, at_s: float) -> tuple[float, float, bool]:
         """True voltage [V] and current [A] at this moment, and whether the current limit regulates (CC)."""
+        ...
+
+
+class UnpoweredError(LabError):
+    """A probe cannot talk to a board that has no power."""
+
+    kind = "unpowered"
+
+
+class FlashTarget(Protocol):
+    """A board as its debug probe sees it."""
+
+    def powered(self) -> bool:
+        """Whether the probe finds a running supply."""
+        ...
+
+    def flash_read(self) -> bytes:
+        """What the board's flash holds; empty if it is erased. Raises `UnpoweredError`."""
+        ...
+
+    def flash_write(self, image: bytes) -> None:
+        """Halt the board and replace what its flash holds; empty erases. Raises `UnpoweredError`."""
+        ...
+
+    def reset(self) -> None:
+        """Restart the board from its flash. Raises `UnpoweredError`."""
         ...
