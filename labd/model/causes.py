@@ -44,6 +44,7 @@ class Cause(StrEnum):
     WINDOW_SHORT = "window_short"
     TRIALS_MISSING = "trials_missing"
     QUALITY_MISSED = "quality_missed"
+    SCORE_FAILED = "score_failed"
     CANCELLED = "cancelled"
     DAEMON_STOPPED = "daemon_stopped"
     DAEMON_DIED = "daemon_died"
@@ -177,6 +178,11 @@ _MEANINGS = {
         "The accuracy is below the benchmark's target.",
         "Check the model that was flashed and the inputs that were sent.",
     ),
+    Cause.SCORE_FAILED: Meaning(
+        RunState.FAILED,
+        "No score could be made from what was measured.",
+        "Read what the scorer missed in the run's detail; the trace is kept and can be scored again.",
+    ),
     Cause.CANCELLED: Meaning(RunState.CANCELLED, "An operator cancelled the job.", ""),
     Cause.DAEMON_STOPPED: Meaning(
         RunState.INTERRUPTED, "The daemon was stopped while the run was on.", "Nothing: the job is queued again."
@@ -191,3 +197,16 @@ _MEANINGS = {
         RunState.FAILED, "labd itself made a mistake.", "Report it with the log lines of this run."
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: well, if there is no cause; `detail` says what was seen."""
+
+    cause: Cause | None = None
+    detail: str = ""
+
+    @property
+    def state(self) -> RunState:
+        """The run's last state."""
+        return RunState.COMPLETED if self.cause is None else self.cause.meaning.state

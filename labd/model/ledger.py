@@ -14,7 +14,7 @@ from sqlmodel import Session, col, func, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
-from labd.model.causes import Cause
+from labd.model.causes import Cause, Ending
 from labd.model.states import (
     BoardState,
     InstrumentState,
@@ -81,7 +81,7 @@ def submit_job(
 
 
 def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
-    """Cancel a queued job at once; a running one keeps its state until its run has been stopped.
+    """Cancel a queued job at once; of a running one it is noted, and its run has to be stopped.
 
     Raises:
         NotFoundError: there is no such job.
@@ -91,15 +91,23 @@ def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
     if job.state.ended:
         raise ConflictError(f"job {job_id} has already ended as {job.state}", where="params.id")
     if job.state is JobState.QUEUED:
-        _end_job(session, job, JobState.CANCELLED, Cause.CANCELLED, "", now)
+        _end_job(session, job, Ending(Cause.CANCELLED), now)
+    elif job.cancel_requested_at is None:
+        job.cancel_requested_at = now
+        session.add(job)
     return job
 
 
-def _end_job(session: Session, job: Job, state: JobState, cause: Cause | None, detail: str, now: datetime) -> None:
-    job.state = check_transition(f"job {job.id}", job.state, state)
-    job.cause, job.detail, job.ended_at = cause, detail, now
+def _end_job(session: Session, job: Job, ending: Ending, now: datetime) -> None:
+    job.state = check_transition(f"job {job.id}", job.state, JobState(ending.state.value))
+    job.cause, job.detail, job.ended_at = ending.cause, ending.detail, now
     session.add(job)
-    _job_event(session, job, now, cause or "")
+    _job_event(session, job, now, ending.cause or "")
+
+
+def free_boards(session: Session) -> set[str]:
+    """Ids of boards that are online, so without a lease."""
+    return set(session.exec(select(Board.id).where(Board.state == BoardState.ONLINE)))
 
 
 def queued_jobs(session: Session) -> list[Job]:
@@ -147,25 +155,28 @@ def set_firmware(session: Session, run_id: int, sha256: str) -> None:
     session.add(run)
 
 
-def end_run(
-    session: Session, run_id: int, state: RunState, now: datetime, *, cause: Cause | None = None, detail: str = ""
-) -> Run:
-    """End an attempt, free its lease and board, and give its job the state that follows; interrupted jobs queue again."""
+def end_run(session: Session, run_id: int, ending: Ending, now: datetime) -> Run:
+    """End an attempt, free its lease and board, and give its job the state that follows.
+
+    An interrupted job is queued again, unless its cancellation was accepted meanwhile.
+    """
     run = _run(session, run_id)
-    run.state = check_transition(f"run {run_id}", run.state, state)
-    run.cause, run.detail, run.ended_at = cause, detail, now
+    run.state = check_transition(f"run {run_id}", run.state, ending.state)
+    run.cause, run.detail, run.ended_at = ending.cause, ending.detail, now
     session.add(run)
-    _run_event(session, run, now, cause or "")
-    for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)):
-        refuse_trial(session, _key(trial), cause or Cause.INTERNAL, detail, now)
+    _run_event(session, run, now, ending.cause or "")
+    for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)).all():
+        refuse_trial(session, _key(trial), ending.cause or Cause.INTERNAL, ending.detail, now)
     job = _job(session, run.job_id)
-    if state is RunState.INTERRUPTED:
+    if ending.state is not RunState.INTERRUPTED:
+        _end_job(session, job, ending, now)
+    elif job.cancel_requested_at is not None:
+        _end_job(session, job, Ending(Cause.CANCELLED), now)
+    else:
         job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
         session.add(job)
-        _job_event(session, job, now, cause or "")
-    else:
-        _end_job(session, job, JobState(state.value), cause, detail, now)
-    for lease in session.exec(select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))):
+        _job_event(session, job, now, ending.cause or "")
+    for lease in session.exec(select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))).all():
         lease.released_at = now
         session.add(lease)
     if session.get_one(Board, run.board_id).state is BoardState.BUSY:
@@ -174,15 +185,9 @@ def end_run(
 
 
 def interrupt_runs(session: Session, now: datetime) -> list[Run]:
-    """End every run that a dead daemon left running as interrupted; their jobs are queued again.
-
-    A job whose cancellation was asked for before the crash is queued again too: its client sees that and can repeat.
-    """
+    """End every run that a dead daemon left running as interrupted; their jobs are queued again."""
     left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
-    return [
-        end_run(session, _key(run), RunState.INTERRUPTED, now, cause=Cause.DAEMON_DIED, detail=f"at step {run.step}")
-        for run in left
-    ]
+    return [end_run(session, _key(run), Ending(Cause.DAEMON_DIED, f"at step {run.step}"), now) for run in left]
 
 
 # --- what a run measures --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Requirement:
         board_id: This board and no other; None for any.
         tags: Tags that the board must have, all of them.
         voltage_v: Supply voltage, V; None for the board's own.
+        firmware: Name of the build in lab.toml; None for any that fits.
     """
 
     benchmark: str
@@ -26,6 +27,7 @@ class Requirement:
     board_id: str | None = None
     tags: frozenset[str] = frozenset()
     voltage_v: float | None = None
+    firmware: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ def refusal(requirement: Requirement, board: Board, config: LabConfig) -> tuple[
         return "board.tags", f"lacks {', '.join(sorted(missing))}"
     if not board.can(requirement.mode):
         return "mode", f"is not wired for {requirement.mode}"
-    if config.firmware_for(board, requirement.benchmark, requirement.mode) is None:
-        return "benchmark", f"has no {requirement.mode.image} image of {requirement.benchmark} in lab.toml"
+    if config.firmware_for(board, requirement.benchmark, requirement.mode, requirement.firmware) is None:
+        field = "benchmark" if requirement.firmware is None else "firmware.name"
+        return field, f"has no {requirement.mode.image} image of {requirement.benchmark} in lab.toml"
     if requirement.voltage_v is not None and requirement.voltage_v > board.limits.voltage_max_v:
         return "voltage_v", f"takes at most {board.limits.voltage_max_v:g} V"
     return None

@@ -1,0 +1,205 @@
+"""One capture: the analyzer streams into a trace while the board works, and the trace is sealed whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import structlog
+
+from drivers.api import (
+    CaptureRequest,
+    CaptureSetup,
+    DriverError,
+    Edge,
+    EdgeSource,
+    Identity,
+    Instrument,
+    PowerAnalyzer,
+    Quantity,
+    TriggerSource,
+)
+from labd.bench.clock import host_clock
+from labd.bench.failure import RunFailedError
+from labd.bench.keeping import close_and_seal
+from labd.bench.run import Run, shielded
+from labd.config import Measure, Timing
+from labd.model import ledger
+from labd.model.causes import Cause
+from labd.model.tables import Trace
+from labd.trace.edges import Polarity
+from labd.trace.journal import EdgeSeen, SyncPulse
+from labd.trace.meta import TraceMeta
+from labd.trace.recorder import TraceRecorder
+
+ARM_S = 10.0
+"""Longest wait for a capture to be set up and armed, s."""
+STOP_S = 30.0
+"""Longest wait for the last samples after a stop, s."""
+PULSE_S = 10e-6
+"""Width of a sync pulse: well above the 2 µs that an N6705's trigger input needs, s."""
+REPORT_S = 0.5
+"""Pause between two reports of the sample count, s."""
+
+
+class Capture:
+    """A capture that runs: what it records to, and whether the analyzer still streams."""
+
+    def __init__(self, recorder: TraceRecorder, stream: asyncio.Task[int]) -> None:
+        self.recorder = recorder
+        self._stream = stream
+
+    def journal_edge(self, edge: Edge) -> None:
+        """Write down an edge as it comes."""
+        self.recorder.journal(EdgeSeen.of(edge))
+
+    def check(self) -> None:
+        """Raise what ended the stream, if it has ended before its time."""
+        if self._stream.done():
+            self._stream.result()
+            raise RunFailedError(Cause.INSTRUMENT_NONSENSE, "the analyzer ended the capture by itself")
+
+
+@asynccontextmanager
+async def capturing(run: Run, edges: EdgeSource) -> AsyncIterator[Capture]:
+    """Record the board's power inside the block, from before its first sample is needed until after the last.
+
+    The trace is closed and sealed in the end whether the block succeeds or not: what was measured is never lost.
+    """
+    measure, timing = _wiring(run)
+    analyzer = await run.bench.devices.analyzer(measure.instrument)
+    identity = (await run.bench.devices.instrument(measure.instrument)).identity
+    async with asyncio.timeout(ARM_S):
+        setup = await analyzer.configure(measure.channel, _request(run, measure, timing))
+    meta = _meta(run, setup, edges, identity)
+    await run.bench.database.write(lambda session: ledger.start_trace(session, _row(meta)))
+    recorder = await TraceRecorder.start(run.bench.traces_dir, meta)
+    run.trace = recorder.folder
+    try:
+        stream = await _start(run, analyzer, setup, recorder, edges)
+        reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{meta.trace_id}")
+        try:
+            yield Capture(recorder, stream)
+        finally:
+            reporter.cancel()
+            await shielded(_stop(analyzer, measure.channel, stream), f"stop-{meta.trace_id}")
+        stream.result()
+    finally:
+        await shielded(close_and_seal(recorder, run.bench.database), f"seal-{meta.trace_id}")
+
+
+def _wiring(run: Run) -> tuple[Measure, Timing]:
+    board = run.plan.board
+    assert board.measure is not None, "the match gives energy jobs only to boards that are wired for them"
+    assert board.timing is not None, "the match gives energy jobs only to boards that are wired for them"
+    return board.measure, board.timing
+
+
+def _request(run: Run, measure: Measure, timing: Timing) -> CaptureRequest:
+    plan = run.plan
+    return CaptureRequest(
+        quantities=(Quantity.CURRENT, Quantity.VOLTAGE),
+        period_s=plan.period_s,
+        current_max_a=measure.current_range_a or plan.board.limits.current_max_a,
+        voltage_max_v=plan.board.limits.voltage_max_v,
+        trigger=TriggerSource.IMMEDIATE if timing.sync_pin is None else TriggerSource.EXTERNAL,
+    )
+
+
+def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity) -> TraceMeta:
+    plan, now = run.plan, datetime.now(UTC)
+    measure, timing = _wiring(run)
+    return TraceMeta(
+        trace_id=f"{now:%Y%m%dT%H%M%S}-j{plan.job_id}-r{plan.run_id}",
+        job_id=plan.job_id,
+        run_id=plan.run_id,
+        board=plan.board.id,
+        benchmark=plan.benchmark.id,
+        mode=plan.mode,
+        min_window_s=plan.min_window_s,
+        min_inferences=plan.benchmark.min_inferences,
+        trials=plan.trials,
+        instrument=instrument,
+        edge_source=edges.identity if isinstance(edges, Instrument) else None,
+        channel=measure.channel,
+        timing_pin=timing.pin,
+        edge_polarity=Polarity(timing.edge),
+        pulse_s=timing.pulse_us * 1e-6,
+        hold_off_s=timing.hold_us * 1e-6,
+        columns=setup.columns,
+        period_s=setup.period_s,
+        period_requested_s=plan.period_s,
+        sample_clock_ppm=setup.clock_ppm,
+        tick_rate_hz=edges.tick_rate_hz,
+        tick_clock_ppm=edges.clock_ppm,
+        trigger=TriggerSource.IMMEDIATE if timing.sync_pin is None else TriggerSource.EXTERNAL,
+        sync_pin=timing.sync_pin,
+        supply_voltage_v=plan.voltage_v,
+        firmware_sha256=run.firmware_sha256,
+        labd_version=version("labd"),
+        started_at=now,
+        host_clock=host_clock(),
+    )
+
+
+def _row(meta: TraceMeta) -> Trace:
+    return Trace(id=meta.trace_id, run_id=meta.run_id, period_s=meta.period_s, started_at=meta.started_at)
+
+
+async def _start(
+    run: Run, analyzer: PowerAnalyzer, setup: CaptureSetup, recorder: TraceRecorder, edges: EdgeSource
+) -> asyncio.Task[int]:
+    """Arm the analyzer and let it stream; where a sync pulse is wired, send it and journal its edge."""
+    measure, timing = _wiring(run)
+    channel, sync_pin = measure.channel, timing.sync_pin
+    async with asyncio.timeout(ARM_S):
+        if sync_pin is None:
+            await analyzer.arm(channel)
+        else:
+            async with run.bench.devices.trigger_lock(measure.instrument):
+                await analyzer.arm(channel)
+                edge = await _pulse(edges, sync_pin)
+            delay_s = setup.trigger_delay_max_s
+            recorder.journal(
+                SyncPulse(
+                    pin=sync_pin,
+                    ticks=edge.ticks,
+                    sequence=edge.sequence,
+                    sample=-0.5 * delay_s / setup.period_s,
+                    u_latency_s=delay_s / math.sqrt(12),
+                )
+            )
+    return asyncio.create_task(analyzer.stream(channel, recorder.sink), name=f"stream-{recorder.folder.name}")
+
+
+async def _pulse(edges: EdgeSource, pin: int) -> Edge:
+    """Send one sync pulse and return its rising edge."""
+    async with edges.watch(frozenset({pin})) as seen:
+        await edges.pulse(pin, PULSE_S)
+        async for edge in seen:
+            if edge.level == 1:
+                return edge
+    raise RunFailedError(Cause.EDGES_MISSING, f"the sync pulse on pin {pin} was not reported")
+
+
+async def _report(run: Run, recorder: TraceRecorder, setup: CaptureSetup) -> None:
+    while True:
+        run.report(samples=recorder.progress.samples, rate_hz=1.0 / setup.period_s)
+        await asyncio.sleep(REPORT_S)
+
+
+async def _stop(analyzer: PowerAnalyzer, channel: int, stream: asyncio.Task[int]) -> None:
+    """Stop the analyzer and wait for its last samples; what the stream raised stays in its task."""
+    try:
+        async with asyncio.timeout(ARM_S):
+            await analyzer.stop(channel)
+    except (DriverError, TimeoutError) as error:
+        structlog.get_logger().warning("capture_stop_failed", error=str(error))
+    await asyncio.wait({stream}, timeout=STOP_S)
+    if not stream.done():
+        stream.cancel()
+        await asyncio.wait({stream})

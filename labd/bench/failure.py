@@ -1,0 +1,72 @@
+"""How a run ends: the one exception that carries a cause, and the table that turns others' errors into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from drivers.api import (
+    ConnectError,
+    DeviceError,
+    DeviceTimeoutError,
+    DriverError,
+    EdgesLostError,
+    LimitError,
+    LineClosedError,
+    ProtocolError,
+)
+from labd.dut.errors import DutLineError, DutProtocolError, DutRebootedError, DutRefusedError, DutSilentError
+from labd.errors import DutError, LabError, TraceError
+from labd.model.causes import Cause
+
+
+class RunFailedError(LabError):
+    """A run cannot go on; `cause` says which kind of end it is, the message says what was seen."""
+
+    kind = "run_failed"
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message, remedy=cause.meaning.remedy)
+        self.cause = cause
+
+
+_CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
+    (DutSilentError, Cause.BOARD_SILENT),
+    (DutRebootedError, Cause.BOARD_REBOOTED),
+    (DutRefusedError, Cause.BOARD_REFUSED),
+    (DutLineError, Cause.SERIAL_LOST),
+    (DutProtocolError, Cause.BOARD_NONSENSE),
+    (DutError, Cause.BOARD_NONSENSE),
+    (EdgesLostError, Cause.EDGES_LOST),
+    (ConnectError, Cause.INSTRUMENT_UNREACHABLE),
+    (DeviceTimeoutError, Cause.INSTRUMENT_SILENT),
+    (ProtocolError, Cause.INSTRUMENT_NONSENSE),
+    (LineClosedError, Cause.INSTRUMENT_SILENT),
+    (DeviceError, Cause.INSTRUMENT_ERROR),
+    (LimitError, Cause.INSTRUMENT_ERROR),
+    (DriverError, Cause.INSTRUMENT_ERROR),
+    (TraceError, Cause.TRACE_FAILED),
+    (OSError, Cause.TRACE_FAILED),
+)
+"""First match wins, so branches stand before their root."""
+
+
+def failure_of(error: Exception) -> RunFailedError | None:
+    """The failure that `error` amounts to; None for one that nobody foresaw."""
+    if isinstance(error, RunFailedError):
+        return error
+    if isinstance(error, TimeoutError):
+        return RunFailedError(Cause.DEADLINE_MISSED, str(error) or "a step took longer than its deadline")
+    for kind, cause in _CAUSES:
+        if isinstance(error, kind):
+            return RunFailedError(cause, error.message if isinstance(error, LabError) else str(error))
+    return None
+
+
+@contextmanager
+def failing_as(cause: Cause, *kinds: type[Exception]) -> Iterator[None]:
+    """Give errors of these kinds another cause than the table does, where the place tells more than the type."""
+    try:
+        yield
+    except kinds as error:
+        raise RunFailedError(cause, str(error)) from error

@@ -1,0 +1,103 @@
+"""A board's power: truly off before, within its limits while on, and off afterwards whatever happened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from drivers.api import DriverError, LimitError, PowerSupply, SupplyLimits, SupplyMode, SupplyStatus
+from labd.bench.failure import RunFailedError
+from labd.bench.run import shielded
+from labd.config import Board
+from labd.model.causes import Cause
+
+POLL_S = 0.02
+"""Pause between two looks at a supply, s."""
+SETTLE_S = 2.0
+"""Longest wait for an output to reach its voltage, s."""
+SETTLED = 0.05
+"""Share of the set-point that a settled output may be away from it: a gross check, not a measurement."""
+OFF_S = 10.0
+"""Longest wait for an output to go off in clean-up, s."""
+WATCHDOG_S = 60.0
+"""The supply's own watchdog: outputs go off this long after the daemon's last message, s."""
+
+
+async def discharge(supply: PowerSupply, board: Board) -> None:
+    """Switch the board off and wait until its rail is down, so that every run starts from the same state.
+
+    Raises:
+        RunFailedError: the rail stayed up (`board_not_off`).
+    """
+    channel, limit_v = board.supply.channel, board.supply.off_below_v
+    await supply.output_off(channel)
+    status: SupplyStatus | None = None
+    try:
+        async with asyncio.timeout(board.supply.discharge_s):
+            while (status := await supply.supply_status(channel)).voltage_v >= limit_v:
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        seen = "nothing could be measured" if status is None else f"it still measured {status.voltage_v:.3g} V"
+        raise RunFailedError(
+            Cause.BOARD_NOT_OFF, f"{seen} {board.supply.discharge_s:g} s after the output went off"
+        ) from error
+
+
+@asynccontextmanager
+async def powered(supply: PowerSupply, board: Board, voltage_v: float) -> AsyncIterator[None]:
+    """Feed the board inside the block; the output goes off at its end, also when the block is cancelled."""
+    channel = board.supply.channel
+    limits = SupplyLimits(board.limits.voltage_max_v, board.limits.current_max_a)
+    if voltage_v > limits.voltage_max_v:
+        raise LimitError(f"{board.id}: {voltage_v:g} V is above its limit of {limits.voltage_max_v:g} V")
+    try:
+        await supply.set_limits(channel, limits)
+        await supply.set_voltage(channel, voltage_v)
+        await supply.arm_watchdog(WATCHDOG_S)
+        await supply.output_on(channel)
+        await _settle(supply, board, voltage_v)
+        yield
+    finally:
+        await shielded(_off(supply, board), f"output-off-{board.id}")
+
+
+async def tripped(supply: PowerSupply, board: Board) -> str:
+    """What protection has switched the board off, in words; empty if none has, or the supply does not say."""
+    try:
+        status = await supply.supply_status(board.supply.channel)
+    except DriverError:
+        return ""
+    if status.mode is SupplyMode.PROTECTED or status.tripped:
+        return f"protection tripped: {', '.join(status.tripped) or 'unnamed'}"
+    return ""
+
+
+async def _settle(supply: PowerSupply, board: Board, voltage_v: float) -> None:
+    status: SupplyStatus | None = None
+    try:
+        async with asyncio.timeout(SETTLE_S):
+            while True:
+                status = await supply.supply_status(board.supply.channel)
+                if status.mode is SupplyMode.PROTECTED:
+                    raise RunFailedError(Cause.BOARD_OVERLOAD, f"protection tripped: {', '.join(status.tripped)}")
+                if abs(status.voltage_v - voltage_v) <= SETTLED * voltage_v:
+                    return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        seen = "nothing could be measured" if status is None else f"{status.voltage_v:.3g} V, {status.current_a:.3g} A"
+        raise RunFailedError(
+            Cause.BOARD_OVERLOAD, f"the output did not reach {voltage_v:g} V within {SETTLE_S:g} s: {seen}"
+        ) from error
+
+
+async def _off(supply: PowerSupply, board: Board) -> None:
+    log = structlog.get_logger()
+    try:
+        async with asyncio.timeout(OFF_S):
+            await supply.output_off(board.supply.channel)
+    except (DriverError, TimeoutError) as error:
+        # Nobody can be told by an exception here: the run already has its own end. The watchdog is the second net.
+        log.error("output_off_failed", board=board.id, error=str(error), watchdog_s=WATCHDOG_S)

@@ -1,0 +1,115 @@
+"""The bench procedure: one run from a dark board to a score, and back to a dark board.
+
+    discharge → limits, power, image in place → discharge → power on → handshake → measure → power off → score
+
+Each step returns or raises. Whatever happens the output goes off; the caller ends the run and frees its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from drivers.api import DriverError, PowerSupply, SerialLine
+from labd.bench.conclude import conclude
+from labd.bench.failure import RunFailedError, failing_as, failure_of
+from labd.bench.flashing import digest_of, ensure_image
+from labd.bench.measure import measure
+from labd.bench.plan import RunPlan
+from labd.bench.power import discharge, powered, tripped
+from labd.bench.run import Bench, Run
+from labd.dut.session import DutSession
+from labd.errors import DutError
+from labd.model import ledger
+from labd.model.causes import Cause, Ending
+from labd.model.states import RunStep
+
+
+async def perform(plan: RunPlan, bench: Bench) -> Ending:
+    """Do the whole run and return how it ended; only a cancel is raised, after clean-up."""
+    run = Run(plan, bench)
+    try:
+        async with asyncio.timeout(plan.lease_s):
+            supply = await bench.devices.supply(plan.board.supply.instrument)
+            await _put_image(run, supply)
+            async with _board_up(run, supply) as dut:
+                await measure(run, dut)
+            await run.enter(RunStep.SCORE)
+            return await conclude(run)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            run.log.exception("run_broke")
+            return Ending(Cause.INTERNAL, f"{type(error).__name__}: {error}")
+        run.log.warning("run_failed", cause=failure.cause, detail=failure.message)
+        return Ending(failure.cause, failure.message)
+    finally:
+        bench.progress.end(plan.run_id)
+
+
+async def _put_image(run: Run, supply: PowerSupply) -> None:
+    """See that the board holds the plan's image, and leave it dark."""
+    plan, database = run.plan, run.bench.database
+    run.firmware_sha256 = await digest_of(plan.image)
+    if plan.image_sha256 not in (None, run.firmware_sha256):
+        raise RunFailedError(
+            Cause.FIRMWARE_MISSING, f"{plan.image.name} has digest {run.firmware_sha256}, not the one the job names"
+        )
+    await run.enter(RunStep.DISCHARGE)
+    await discharge(supply, plan.board)
+    if plan.board.flash is None:
+        return
+    await run.enter(RunStep.FLASH)
+    async with powered(supply, plan.board, plan.voltage_v):
+        await ensure_image(plan.board.flash, plan.image, run.bench.drivers)
+    await database.write(lambda session: ledger.set_firmware(session, plan.run_id, run.firmware_sha256))
+    await discharge(supply, plan.board)
+
+
+@asynccontextmanager
+async def _board_up(run: Run, supply: PowerSupply) -> AsyncIterator[DutSession]:
+    """Power the board and shake hands; the line is open before, so that not a byte of its banner is missed."""
+    plan = run.plan
+    async with _line(run) as line:
+        await run.enter(RunStep.POWER_ON)
+        async with powered(supply, plan.board, plan.voltage_v), DutSession(line) as dut:
+            try:
+                await run.enter(RunStep.HANDSHAKE)
+                await _handshake(run, dut)
+                yield dut
+            except DutError as error:
+                # A board that a protection has switched off is silent too: the supply knows better.
+                if reason := await tripped(supply, plan.board):
+                    raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
+                raise
+
+
+@asynccontextmanager
+async def _line(run: Run) -> AsyncIterator[SerialLine]:
+    wiring = run.plan.board.serial
+    driver = run.bench.drivers[wiring.driver]
+    options = driver.options.model_validate({"port": wiring.port, "baud": wiring.baud_for(run.plan.mode)})
+    with failing_as(Cause.SERIAL_LOST, DriverError):
+        opened = driver.open(options)
+        line = await opened.__aenter__()
+    try:
+        yield line
+    finally:
+        await opened.__aexit__(None, None, None)
+
+
+async def _handshake(run: Run, dut: DutSession) -> None:
+    """Check that the board runs the right model, built for the right mode."""
+    plan = run.plan
+    mode = await dut.boot()
+    if mode is None or mode.value != plan.mode.image.value:
+        said = "does not say its mode" if mode is None else f"is built for {mode.value}"
+        raise RunFailedError(Cause.WRONG_MODE, f"the firmware {said}, the job needs {plan.mode.image.value}")
+    identity = await dut.identify()
+    if identity.model != plan.benchmark.model_id:
+        raise RunFailedError(
+            Cause.WRONG_MODEL,
+            f"the board runs {identity.model!r}, {plan.benchmark.id} needs {plan.benchmark.model_id!r}",
+        )
+    await run.enter(RunStep.HANDSHAKE, vendor=identity.vendor, profile=identity.profile, model=identity.model)

@@ -1,0 +1,139 @@
+"""Scores a trace: reads what the scorer needs out of a trace folder, and nothing from anywhere else.
+
+So a score can be made again from the folder alone, by this version of the scorer or by a later one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from drivers.api import Edge
+from labd.model.causes import Cause
+from labd.score.edge_sample import NEIGHBOURS, EdgePower
+from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
+from labd.score.moments import Tally
+from labd.score.rules import Finding, Rule, Rules
+from labd.trace.journal import Trial
+from labd.trace.layout import is_digital
+from labd.trace.reader import Trace
+from labd.trace.timebase import Timebase, timebase_of
+
+PIECE = 1_000_000
+"""Samples of a window that are in memory at once."""
+
+
+def score_trace(trace: Trace) -> RunScore:
+    """Score the energy of a run from its trace, against the rules that the trace itself names.
+
+    Trials that the board or the edges spoilt are refused with a finding; the others are scored.
+
+    Raises:
+        ScoreError: the trace has no timestamped edges, or its columns do not tell power.
+        TraceError: the trace is damaged.
+    """
+    meta = trace.meta
+    rules = Rules(trials=meta.trials, min_window_s=meta.min_window_s, min_inferences=meta.min_inferences)
+    findings: list[Finding] = []
+    pairs: list[tuple[Trial, Edge, Edge]] = []
+    for trial in trace.trials():
+        found = _pair(trace, trial)
+        if isinstance(found, Finding):
+            findings.append(found)
+        else:
+            pairs.append((trial, *found))
+    readings = list(_readings(trace, pairs, findings))
+    return score_run(
+        readings,
+        Instrument(columns=meta.columns, period_s=meta.period_s, clock_ppm=meta.sample_clock_ppm),
+        rules,
+        inputs=inputs_of(trace),
+        findings=findings,
+    )
+
+
+def inputs_of(trace: Trace) -> dict[str, str]:
+    """Names and SHA-256 digests of the files of a sealed trace; of one that is not sealed, its name alone."""
+    if trace.seal is None:
+        return {"trace": trace.meta.trace_id, "state": "not sealed"}
+    return {"trace": trace.meta.trace_id, **trace.seal.sha256}
+
+
+def _pair(trace: Trace, trial: Trial) -> tuple[Edge, Edge] | Finding:
+    """The two edges of a trial's window, or why there is none."""
+    if trial.ended is None or trial.ended.failure:
+        return Finding(
+            rule=Rule.TRIALS,
+            cause=Cause.TRIALS_MISSING,
+            trial=trial.index,
+            detail=f"the trial was given up: {trial.ended.failure if trial.ended else 'it never ended'}",
+        )
+    edges = trace.counted(trial.edges)
+    if len(edges) != 2:
+        return Finding(
+            rule=Rule.TWO_EDGES,
+            cause=Cause.EDGES_MISSING if len(edges) < 2 else Cause.EDGES_EXTRA,
+            trial=trial.index,
+            detail=f"{len(edges)} {trace.meta.edge_polarity.value} edges came for the window, not 2",
+        )
+    return edges[0], edges[1]
+
+
+def _readings(
+    trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: list[Finding]
+) -> Iterator[WindowReading]:
+    if not pairs:
+        return
+    timebase = timebase_of(trace)
+    for trial, start, stop in pairs:
+        placement = _place(timebase, start, stop)
+        first, last = math.floor(placement.start), math.floor(placement.stop)
+        if first < NEIGHBOURS or last + 1 + NEIGHBOURS > trace.rows or last - first <= NEIGHBOURS:
+            findings.append(
+                Finding(
+                    rule=Rule.RECORDED,
+                    cause=Cause.CAPTURE_DAMAGED,
+                    trial=trial.index,
+                    detail=f"samples {first} to {last} and {NEIGHBOURS} on both sides do not all lie in the trace's "
+                    f"{trace.rows}",
+                )
+            )
+            continue
+        yield _reading(trace, trial, placement, first, last)
+
+
+def _place(timebase: Timebase, start: Edge, stop: Edge) -> Placement:
+    raise NotImplementedError
+
+
+def _reading(trace: Trace, trial: Trial, placement: Placement, first: int, last: int) -> WindowReading:
+    """Read a window: moments of its whole samples, and the power around the two samples that its edges cut."""
+    analog = [quantity for quantity in trace.meta.quantities if not is_digital(quantity)]
+    tallies = {quantity: Tally() for quantity in analog}
+    power = Tally()
+    for start in range(first + 1, last, PIECE):
+        stop = min(start + PIECE, last)
+        power.add(trace.power(start, stop))
+        for quantity, tally in tallies.items():
+            tally.add(trace.samples(quantity, start, stop))
+    return WindowReading(
+        trial=trial.index,
+        inferences=trial.started.inferences,
+        placement=placement,
+        whole=last - first - 1,
+        power_w=power.moments().mean,
+        moments={quantity: tally.moments() for quantity, tally in tallies.items()},
+        first=EdgePower(
+            outside=trace.power(first - NEIGHBOURS, first)[::-1],
+            cut=float(trace.power(first, first + 1)[0]),
+            inside=trace.power(first + 1, first + 1 + NEIGHBOURS),
+            share=first + 1 - placement.start,
+        ),
+        last=EdgePower(
+            outside=trace.power(last + 1, last + 1 + NEIGHBOURS),
+            cut=float(trace.power(last, last + 1)[0]),
+            inside=trace.power(last - NEIGHBOURS, last)[::-1],
+            share=placement.stop - last,
+        ),
+        marked=trace.marked(first - NEIGHBOURS, last + 1 + NEIGHBOURS),
+    )

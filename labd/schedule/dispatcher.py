@@ -1,0 +1,123 @@
+"""Applies the decisions: starts runs on free boards, ends them in the ledger, and cancels them when asked.
+
+Every run is a task of one group. A run that fails costs nobody else anything; a database that cannot commit ends the
+daemon, whose next start recovers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from labd.config import LabConfig
+from labd.errors import StateError
+from labd.model import ledger
+from labd.model.causes import Cause, Ending
+from labd.model.database import Database
+from labd.model.tables import Job, Run
+from labd.schedule.match import Requirement
+from labd.schedule.order import Assignment, Waiting, assign
+
+
+class Work(Protocol):
+    """What the dispatcher needs to know of jobs, and what does them."""
+
+    def requirement(self, job: Job) -> Requirement:
+        """What the job asks of a board."""
+        ...
+
+    def lease_s(self, job: Job) -> float:
+        """How long a run of the job may hold its board, s."""
+        ...
+
+    async def perform(self, job: Job, run: Run) -> Ending:
+        """Do one run and return how it ended; raise only when cancelled, after clean-up."""
+        ...
+
+
+class Dispatcher:
+    """Keeps the boards of a lab busy.
+
+    Args:
+        config: The lab.
+        database: Where jobs wait.
+        work: What does them.
+    """
+
+    def __init__(self, config: LabConfig, database: Database, work: Work) -> None:
+        self._config = config
+        self._database = database
+        self._work = work
+        self._news = asyncio.Event()
+        self._news.set()
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._cancelled: set[int] = set()
+        self._log = structlog.get_logger()
+
+    def wake(self) -> None:
+        """Say that something changed: a job came, or a board is free."""
+        self._news.set()
+
+    def cancel(self, run_id: int) -> None:
+        """Stop a run whose job's cancellation has been committed; harmless if it has ended."""
+        self._cancelled.add(run_id)
+        if task := self._running.get(run_id):
+            task.cancel()
+
+    async def run(self) -> None:
+        """Dispatch until cancelled; then every run is ended as interrupted before this returns."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                for assignment in await self._decide():
+                    if started := await self._start(assignment):
+                        self._launch(group, *started)
+
+    async def _decide(self) -> list[Assignment]:
+        jobs, free = await self._database.read(
+            lambda session: (ledger.queued_jobs(session), ledger.free_boards(session))
+        )
+        waiting = [Waiting(job.id, self._work.requirement(job)) for job in jobs if job.id is not None]
+        return assign(waiting, free, self._config)
+
+    async def _start(self, assignment: Assignment) -> tuple[Job, Run] | None:
+        """Commit the start of a run; None if the job was cancelled between decision and start."""
+        job = await self._database.read(lambda session: session.get_one(Job, assignment.job_id))
+        lease_s, now = self._work.lease_s(job), datetime.now(UTC)
+        try:
+            run = await self._database.write(
+                lambda session: ledger.start_run(session, assignment.job_id, assignment.board_id, now, lease_s)
+            )
+        except StateError as error:
+            self._log.info("assignment_overtaken", job=assignment.job_id, reason=error.message)
+            return None
+        return job, run
+
+    def _launch(self, group: asyncio.TaskGroup, job: Job, run: Run) -> None:
+        assert run.id is not None, "a committed row has its id"
+        task = group.create_task(self._serve(job, run, run.id), name=f"run-{run.id}")
+        self._running[run.id] = task
+        if run.id in self._cancelled:  # asked for between the start's commit and here
+            task.cancel()
+
+    async def _serve(self, job: Job, run: Run, run_id: int) -> None:
+        with structlog.contextvars.bound_contextvars(job=job.id, run=run_id, board=run.board_id):
+            self._log.info("run_started", benchmark=job.benchmark, mode=job.mode, attempt=run.attempt)
+            stopped: asyncio.CancelledError | None = None
+            try:
+                ending = await self._work.perform(job, run)
+            except asyncio.CancelledError as error:
+                stopped = error
+                ending = Ending(Cause.CANCELLED if run_id in self._cancelled else Cause.DAEMON_STOPPED)
+            now = datetime.now(UTC)
+            await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now))
+            self._running.pop(run_id, None)
+            self._log.info("run_ended", state=ending.state, cause=ending.cause, detail=ending.detail)
+            self.wake()
+            if stopped is not None and run_id not in self._cancelled:
+                raise stopped
+            self._cancelled.discard(run_id)

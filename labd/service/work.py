@@ -1,0 +1,73 @@
+"""A job as the scheduler and the bench need it: its requirement, its lease, its plan on a board."""
+
+from __future__ import annotations
+
+from labd.bench.plan import RunPlan, lease_s
+from labd.bench.procedure import perform
+from labd.bench.run import Bench
+from labd.benchmarks import BENCHMARKS, Benchmark
+from labd.config import LabConfig
+from labd.model.causes import Cause, Ending
+from labd.model.tables import Job, Run
+from labd.schedule.match import Requirement
+from labd.service.messages import JobSpec
+
+
+class LabWork:
+    """Does jobs on the benches of one lab; what the dispatcher calls.
+
+    Args:
+        config: The lab.
+        bench: What its runs share.
+    """
+
+    def __init__(self, config: LabConfig, bench: Bench) -> None:
+        self._config = config
+        self._bench = bench
+
+    def requirement(self, job: Job) -> Requirement:
+        """What the job asks of a board."""
+        return _spec(job).requirement
+
+    def lease_s(self, job: Job) -> float:
+        """How long a run of the job may hold its board, s."""
+        spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
+        trials, min_window_s = _extent(spec, benchmark)
+        return lease_s(benchmark, spec.mode, trials, min_window_s)
+
+    async def perform(self, job: Job, run: Run) -> Ending:
+        """Do one run of the job on the board that `run` names."""
+        spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
+        board = self._config.board_by_id(run.board_id)
+        assert board is not None, "runs are only started on boards of this lab"
+        image = self._config.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
+        if image is None or job.id is None or run.id is None:
+            return Ending(Cause.FIRMWARE_MISSING, f"lab.toml names no {spec.mode.image} image for {board.target}")
+        trials, min_window_s = _extent(spec, benchmark)
+        plan = RunPlan(
+            job_id=job.id,
+            run_id=run.id,
+            board=board,
+            benchmark=benchmark,
+            mode=spec.mode,
+            trials=trials,
+            min_window_s=min_window_s,
+            inferences=None if spec.inferences == "auto" else spec.inferences,
+            voltage_v=spec.voltage_v if spec.voltage_v is not None else board.supply.voltage_v,
+            period_s=None if spec.rate_hz is None else 1.0 / spec.rate_hz,
+            image=image,
+            image_sha256=spec.firmware.sha256 if spec.firmware else None,
+        )
+        return await perform(plan, self._bench)
+
+
+def _spec(job: Job) -> JobSpec:
+    return JobSpec.model_validate(job.spec, strict=False)
+
+
+def _extent(spec: JobSpec, benchmark: Benchmark) -> tuple[int, float]:
+    """Trials and shortest window: the job's own, else the benchmark's."""
+    filled = spec.filled(benchmark)
+    assert filled.trials is not None
+    assert filled.min_window_s is not None
+    return filled.trials, filled.min_window_s
