@@ -310,11 +310,19 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True)
 class CaptureSetup:
-    """What the device will really record, read back from it."""
+    """What the device will really record, read back from it.
+
+    Args:
+        period_s: Sample period, s.
+        columns: The columns on their ranges in force.
+        clock_ppm: Half width of the sample clock's error, ppm.
+        trigger_delay_max_s: The first sample begins between 0 and this after an external trigger, s.
+    """
 
     period_s: float
     columns: tuple[Column, ...]
     clock_ppm: float
+    trigger_delay_max_s: float = 0.0
 
 
 class IntervalKind(StrEnum):
@@ -336,7 +344,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive samples of one capture.
+    """Consecutive samples of one capture. Whoever takes a block keeps its arrays: they are never changed afterwards.
 
     Args:
         first: Index of the first sample since the capture's start.
@@ -405,6 +413,10 @@ class EdgeSource(Protocol):
 
         The iterator raises `EdgesLostError` at a hole in the running numbers, `DriverError` when the source fails.
         """
+        ...
+
+    async def settle(self) -> None:
+        """Return once every edge that the device had seen before the call has been put into its watch."""
         ...
 
     async def pulse(self, pin: int, width_s: float) -> None:
