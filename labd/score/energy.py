@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from drivers.api import Column, Interval, Quantity, SampleKind
 from labd.errors import ScoreError
+from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
-from labd.score.rules import Finding, Judged, Rules, damage_findings
+from labd.score.rules import Finding, Judged, Rule, Rules, damage_findings
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -153,7 +154,7 @@ def score_run(
     for reading in readings:
         duration_s = _duration_s(reading, instrument)
         refusals = (
-            *damage_findings(reading.trial, reading.marked),
+            *_damage(reading),
             *rules.placement_findings(
                 reading.trial,
                 worst_s=max(reading.placement.u_start, reading.placement.u_stop) * instrument.period_s,
@@ -242,6 +243,24 @@ def _check(reading: WindowReading) -> None:
                 where=where,
                 remedy="capture must begin before the window and go on after it",
             )
+
+
+def _damage(reading: WindowReading) -> tuple[Finding, ...]:
+    """Marked stretches; where there are none, samples that are not numbers all the same."""
+    if reading.marked:
+        return damage_findings(reading.trial, reading.marked)
+    edges = (reading.first, reading.last)
+    powers = (reading.power_w, *(value for edge in edges for value in (edge.cut, *edge.inside, *edge.outside)))
+    if all(math.isfinite(power) for power in powers):
+        return ()
+    return (
+        Finding(
+            rule=Rule.UNDAMAGED,
+            cause=Cause.CAPTURE_DAMAGED,
+            trial=reading.trial,
+            detail="the window holds samples that are not numbers, and nothing marks them",
+        ),
+    )
 
 
 def _duration_s(reading: WindowReading, instrument: Instrument) -> float:

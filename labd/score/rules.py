@@ -21,6 +21,8 @@ class Rule(StrEnum):
     MIN_WINDOW = "min_window"
     MIN_INFERENCES = "min_inferences"
     TRIALS = "trials"
+    TWO_EDGES = "two_edges"
+    RECORDED = "recorded"
     UNDAMAGED = "undamaged"
     EDGES_PLACED = "edges_placed"
     TOP1_TARGET = "top1_target"

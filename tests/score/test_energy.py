@@ -169,6 +169,13 @@ def test_marked_samples_refuse_a_window() -> None:
     assert "700 to 720 are marked gap" in score.findings[0].detail
 
 
+def test_samples_that_are_not_numbers_refuse_a_window() -> None:
+    readings = five()
+    readings[1] = dataclasses.replace(readings[1], power_w=math.nan)
+    (damaged, _) = score_run(readings, instrument(), RULES).findings
+    assert (damaged.rule, damaged.cause, damaged.trial) == (Rule.UNDAMAGED, Cause.CAPTURE_DAMAGED, 1)
+
+
 def test_a_poor_timebase_refuses_a_window() -> None:
     readings = five()
     readings[0] = dataclasses.replace(readings[0], placement=dataclasses.replace(readings[0].placement, u_stop=6.0))
