@@ -8,12 +8,9 @@ be incomplete.
 from __future__ import annotations
 
 import asyncio
-import binascii
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,7 +22,6 @@ from drivers.api import (
     DeviceTimeoutError,
     DriverError,
     Edge,
-    EdgeCapability,
     EdgesLostError,
     Identity,
     ProtocolError,
@@ -33,6 +29,7 @@ from drivers.api import (
     SerialLine,
 )
 from drivers.serial.line import open_port
+from drivers.timestamp.messages import CAPABILITY, checked_text, parse_declaration, parse_edge, parse_status
 
 ANSWER_S = 2.0
 """The device answers at once; this covers a busy host."""
@@ -43,21 +40,6 @@ QUEUE_LIMIT = 65_536
 LINE_LIMIT = 512
 """Bytes without a line end that no line of the protocol reaches."""
 
-CAPABILITY = EdgeCapability(
-    pins=tuple(range(16)),
-    pulse_pins=(15,),
-    pulse_min_s=1e-6,
-    clock_ppm=50.0,
-    source="docs/reference/timestamper.md and firmware/timestamper: guaranteed for every device of the class",
-)
-
-_ID = re.compile(
-    r"id labd-timestamper (?P<version>\d+) serial=(?P<serial>\S+) firmware=(?P<firmware>\S+) rate_hz=(?P<rate>[\d.]+) "
-    r"ppm=(?P<ppm>[\d.]+) pins=(?P<pins>\d{1,3}) pulse=(?P<pulse>\d+(?:,\d+)*)?"
-)
-_EDGE = re.compile(r"e (\d{1,20}) (\d{1,3}) ([01]) (\d{1,20})")
-_STATUS = re.compile(r"status seq=(\d{1,20}) dropped=(\d{1,20}) now=(\d{1,20})")
-
 
 class TimestamperOptions(BaseModel):
     """Keys of a timestamper in `lab.toml`."""
@@ -65,29 +47,6 @@ class TimestamperOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: str = Field(min_length=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Declaration:
-    """What the device says of itself in answer to `id`."""
-
-    identity: Identity
-    tick_rate_hz: float
-    clock_ppm: float
-    pins: frozenset[int]
-    pulse_pins: frozenset[int]
-
-
-def checked_text(line: bytes) -> str | None:
-    """Return the text of a line whose CRC holds, else None.
-
-    Args:
-        line: One line from the device without its LF: text, a space, `*` and CRC-16/CCITT-FALSE in four hex digits.
-    """
-    text, separator, digits = line.rstrip(b"\r").rpartition(b" *")
-    if not separator or digits != b"%04x" % binascii.crc_hqx(text, 0xFFFF) or not text.isascii():
-        return None
-    return text.decode("ascii")
 
 
 class _Watch:
@@ -163,7 +122,7 @@ class Timestamper:
     async def handshake(self) -> None:
         """Learn who answers, and stop reports that an earlier host left on. Raises `ConnectError`."""
         try:
-            declared = _declaration(await self._ask("id", "id "), self._where)
+            declared = parse_declaration(await self._ask("id", "id "), self._where)
             await self._ask("start 0x0", "ok start 0x0")
             self._sequence, self._dropped = await self._status()
         except ConnectError:
@@ -253,9 +212,8 @@ class Timestamper:
         if text is None:
             self._sequence = None  # it may have been an edge: counting starts anew with the next
             self._fail_watches(EdgesLostError(f"{self._where}: a line was damaged: {line[:80]!r}"))
-        elif match := _EDGE.fullmatch(text):
-            sequence, pin, level, ticks = (int(group) for group in match.groups())
-            self._take_edge(Edge(pin=pin, level=level, ticks=ticks, sequence=sequence))
+        elif edge := parse_edge(text):
+            self._take_edge(edge)
         elif self._unwanted:
             self._unwanted -= 1
         elif self._answer is not None and not self._answer.done():
@@ -284,10 +242,7 @@ class Timestamper:
 
     async def _status(self) -> tuple[int, int]:
         """Return the number that the next edge will have, and how many edges the device has dropped."""
-        answer = await self._ask("status", "status ")
-        if not (match := _STATUS.fullmatch(answer)):
-            raise ProtocolError(f"{self._where}: answered {answer!r} to 'status'")
-        return int(match[1]), int(match[2])
+        return parse_status(await self._ask("status", "status "), self._where)
 
     async def _compare(self) -> EdgesLostError | None:
         """Compare the device's count of edges with ours; tell the watches of a difference and return it as an error.
@@ -351,25 +306,6 @@ class Timestamper:
     def _fail_watches(self, error: DriverError) -> None:
         for watch in self._watches:
             watch.fail(error)
-
-
-def _declaration(answer: str, where: str) -> _Declaration:
-    """Parse the answer to `id`. Raises `ConnectError` for another device or protocol version."""
-    match = _ID.fullmatch(answer)
-    if match is None:
-        raise ConnectError(f"{where}: is no labd timestamper, it answered {answer!r}")
-    if match["version"] != "1":
-        raise ConnectError(f"{where}: speaks version {match['version']} of the timestamper's protocol, not 1")
-    rate_hz = float(match["rate"])
-    if rate_hz <= 0:
-        raise ConnectError(f"{where}: declares a clock of {rate_hz} Hz")
-    return _Declaration(
-        identity=Identity(maker="labd", model="timestamper", serial=match["serial"], firmware=match["firmware"]),
-        tick_rate_hz=rate_hz,
-        clock_ppm=float(match["ppm"]),
-        pins=frozenset(range(int(match["pins"]))),
-        pulse_pins=frozenset(int(pin) for pin in (match["pulse"] or "").split(",") if pin),
-    )
 
 
 @asynccontextmanager

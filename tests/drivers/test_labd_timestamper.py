@@ -24,7 +24,8 @@ from drivers.api import (
     ProtocolError,
     Role,
 )
-from drivers.timestamp.labd_timestamper import DRIVER, TimestamperOptions, checked_text, open_timestamper
+from drivers.timestamp.labd_timestamper import DRIVER, TimestamperOptions, open_timestamper
+from drivers.timestamp.messages import checked_text
 from labd.virtual.timestamper import Timestamper as VirtualTimestamper
 from labd.virtual.timestamper import TimestamperFault, TimestamperSpec
 from labd.virtual.world import RackClock
@@ -41,6 +42,7 @@ class Device(PtyDevice):
     def __init__(self) -> None:
         super().__init__()
         self.version = 1
+        self.ppm = 20
         self.mute: set[str] = set()
         self.mask = 0xFFFF  # an earlier host has left reports on
         self.sequence = 42
@@ -61,7 +63,7 @@ class Device(PtyDevice):
                 self.send(
                     sealed(
                         f"id labd-timestamper {self.version} serial=T1 firmware=0.1 "
-                        "rate_hz=12000000 ppm=20 pins=16 pulse=14,15"
+                        f"rate_hz=12000000 ppm={self.ppm} pins=16 pulse=14,15"
                     )
                 )
             case ["start", mask]:
@@ -288,6 +290,13 @@ async def test_bytes_without_end_are_an_error(device: Device) -> None:
 async def test_another_version_is_refused(device: Device) -> None:
     device.version = 2
     with pytest.raises(ConnectError, match="version 2"):
+        async with DRIVER.open(at(device)):
+            pass
+
+
+async def test_a_device_worse_than_its_class_is_refused(device: Device) -> None:
+    device.ppm = 100  # the configuration was checked against 50
+    with pytest.raises(ConnectError, match="ppm=100"):
         async with DRIVER.open(at(device)):
             pass
 
