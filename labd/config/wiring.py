@@ -66,6 +66,7 @@ def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrum
         (_supply_channels, "feed each board from its own channel"),
         (_measure_channels, "measure each board on its own channel"),
         (_timing_pins, "wire each board to its own timing pin"),
+        (_flashers, "give each board its own probe: with the same options it is the same one"),
     )
     for uses, remedy in rules:
         taken: dict[str, str] = {}
@@ -106,6 +107,12 @@ def _measure_channels(board: Board) -> Iterator[tuple[KeyPath, str]]:
 def _timing_pins(board: Board) -> Iterator[tuple[KeyPath, str]]:
     if board.timing is not None:
         yield ("timing", "pin"), f"timing pin {board.timing.pin} of {board.timing.instrument}"
+
+
+def _flashers(board: Board) -> Iterator[tuple[KeyPath, str]]:
+    if board.flash is not None:
+        given = ", ".join(f"{key} = {value!r}" for key, value in sorted(board.flash.options.items()))
+        yield ("flash",), f"flasher {board.flash.driver} ({given or 'no options'})"
 
 
 def _check_supply(board: Board, rack: Rack) -> Iterator[Finding]:

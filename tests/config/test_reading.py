@@ -56,7 +56,7 @@ def test_images_that_are_not_built_yet_are_only_warned_of() -> None:
 
 def test_five_different_faults_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        load(HERE / "five_faults.toml", DRIVERS)
+        load(HERE / "five_faults.toml")
     assert [(fault.key, fault.line) for fault in caught.value.faults] == [
         ("board[0].tag", 17),
         ("board[0].supply.voltage_v", 19),
@@ -135,6 +135,31 @@ def test_a_fault_names_its_key_and_remedy(tmp_path: Path, old: str, new: str, ke
 )
 def test_one_fault_does_not_breed_others(tmp_path: Path, old: str, new: str, key: str) -> None:
     assert {fault.key for fault in faults_of(tmp_path, changed(old, new))} == {key}
+
+
+def test_two_boards_cannot_be_flashed_by_one_probe(tmp_path: Path) -> None:
+    flash = 'flash = { driver = "paper-flash", port = "/dev/ttyProbe" }\n'
+    (fault,) = faults_of(tmp_path, GOOD.replace("serial = ", f"{flash}serial = "))
+    assert (fault.key, "taken by board one" in fault.message) == ("board[1].flash", True)
+
+
+def test_the_example_is_accepted_with_the_drivers_that_are_installed() -> None:
+    assert [board.id for board in load(HERE.parents[1] / "lab.toml").board] == ["l4r5zi-1", "l4r5zi-2"]
+
+
+@pytest.mark.parametrize(("pulse_us", "seen"), [(1.9, False), (2, True)])
+def test_a_sampled_pulse_must_last_two_samples(tmp_path: Path, pulse_us: float, seen: bool) -> None:
+    scope = '[[instrument]]\nid = "scope-1"\ndriver = "paper-scope"\nresource = "x"\n'
+    text = changed(
+        'measure = { instrument = "psu-1", channel = 1 }', 'measure = { instrument = "scope-1", channel = 1 }'
+    )
+    timing = f'timing = {{ instrument = "scope-1", pin = 0, method = "sampled", pulse_us = {pulse_us} }}'
+    text = scope + text.replace('timing = { instrument = "stamps-1", pin = 0, sync_pin = 15 }', timing)
+    if seen:
+        assert read(tmp_path, text).board[0].timing is not None
+    else:
+        (fault,) = faults_of(tmp_path, text)
+        assert (fault.key, "2 µs or more" in fault.remedy) == ("board[0].timing.pulse_us", True)
 
 
 @pytest.mark.parametrize(

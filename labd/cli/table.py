@@ -1,0 +1,89 @@
+"""How the command lines speak: tables for people, JSON for scripts, and figures that never lack unit or uncertainty.
+
+Results go to standard output and everything else to standard error, so that a pipe gets results only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_UNBOUNDED = 10_000
+_PREFIXES = ((1e-12, "p"), (1e-9, "n"), (1e-6, "µ"), (1e-3, "m"), (1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
+
+
+class Exit(IntEnum):
+    """How a command ended, for scripts."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNREACHABLE = 4
+    TIMED_OUT = 5
+
+
+def results() -> Console:
+    """Standard output as it is now."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def remarks() -> Console:
+    """Standard error as it is now."""
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whose words are taken as they are: no markup, and nothing cut off."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # a pipe has no width: a row is left on one line there, so that grep and awk can work on it
+        console = Console(highlight=False, width=Console(width=_UNBOUNDED).measure(table).maximum)
+    console.print(table)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one document, a line of its own."""
+    results().out(json.dumps(document, ensure_ascii=False, allow_nan=False), highlight=False)
+
+
+def quantity(value: float, unit: str, digits: int = 4) -> str:
+    """A figure with the prefix that suits it: `204.8 µs`."""
+    scale, prefix = _prefix(value)
+    return f"{value / scale:.{digits}g} {prefix}{unit}"
+
+
+def measured(value: float, uncertainty: float, unit: str) -> str:
+    """A figure and its uncertainty, to two digits of the latter: `14.23 ± 0.11 µJ`."""
+    scale, prefix = _prefix(value)
+    value, uncertainty = value / scale, uncertainty / scale
+    if uncertainty <= 0 or not math.isfinite(uncertainty):
+        return f"{value:.6g} ± {uncertainty:g} {prefix}{unit}"
+    decimals = max(0, 1 - math.floor(math.log10(uncertainty)))
+    return f"{value:.{decimals}f} ± {uncertainty:.{decimals}f} {prefix}{unit}"
+
+
+def local_time(moment: datetime | None) -> str:
+    """A time on the reader's clock, to the second; a dash for none."""
+    return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _prefix(value: float) -> tuple[float, str]:
+    for scale, prefix in reversed(_PREFIXES):
+        if abs(value) >= scale:
+            return scale, prefix
+    return 1.0, ""
