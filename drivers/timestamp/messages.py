@@ -17,8 +17,8 @@ CAPABILITY = EdgeCapability(
 )
 
 _ID = re.compile(
-    r"id labd-timestamper (?P<version>\d+) serial=(?P<serial>\S+) firmware=(?P<firmware>\S+) rate_hz=(?P<rate>\d+(?:\.\d+)?) "
-    r"ppm=(?P<ppm>\d+(?:\.\d+)?) pins=(?P<pins>\d{1,3}) pulse=(?P<pulse>\d+(?:,\d+)*)?"
+    r"id labd-timestamper (?P<version>\d+) serial=(?P<serial>\S+) firmware=(?P<firmware>\S+) "
+    r"rate_hz=(?P<rate>\d+(?:\.\d+)?) ppm=(?P<ppm>\d+(?:\.\d+)?) pins=(?P<pins>\d{1,3}) pulse=(?P<pulse>\d+(?:,\d+)*)?"
 )
 _EDGE = re.compile(r"e (\d{1,20}) (\d{1,3}) ([01]) (\d{1,20})")
 _STATUS = re.compile(r"status seq=(\d{1,20}) dropped=(\d{1,20}) now=(\d{1,20})")
