@@ -39,6 +39,10 @@ class Mismatch:
     reasons: Mapping[str, str]
 
 
+_CHECKS = ("board.id", "board.tags", "mode", "benchmark", "firmware.name", "voltage_v")
+"""Fields of a job in the order in which a board is held against them."""
+
+
 def refusal(requirement: Requirement, board: Board, config: LabConfig) -> tuple[str, str] | None:
     """Why `board` cannot serve the job, as (field of the job, reason); None if it can."""
     missing = requirement.tags - set(board.tags)
@@ -64,11 +68,11 @@ def candidates(requirement: Requirement, config: LabConfig) -> list[str]:
 def can_ever_match(requirement: Requirement, config: LabConfig) -> Mismatch | None:
     """None if some board of the lab can serve the job; else why each cannot."""
     refusals = {board.id: refusal(requirement, board, config) for board in config.board}
-    found = {board_id: reason for board_id, reason in refusals.items() if reason is not None}
+    found = {board_id: refused for board_id, refused in refusals.items() if refused is not None}
     if len(found) < len(refusals):
         return None
-    others = [(field, reason) for field, reason in found.values() if field != "board.id"]
-    field = others[0][0] if others else "board.id"
+    # The board that came closest tells which field is at fault.
+    field = max((field for field, _ in found.values()), key=_CHECKS.index, default="board.id")
     reasons = {board_id: reason for board_id, (_, reason) in found.items()}
     listing = "; ".join(f"{board_id} {reason}" for board_id, reason in reasons.items()) or "the lab has no boards"
     return Mismatch(field=field, message=f"no board can serve this job: {listing}", reasons=reasons)
