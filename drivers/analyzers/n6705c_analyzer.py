@@ -1,0 +1,213 @@
+"""The external data logs of an N6705C: several channels at once over one session, each FIFO emptied in time.
+
+The hot path is in the instrument's thread: receive a block in place, split it into columns, hand them to the sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from drivers.analyzers import n6781a
+from drivers.analyzers.elog import RECORD_ORDER, ElogReader
+from drivers.analyzers.n6705c_mainframe import Mainframe, N6705COptions
+from drivers.api import (
+    BlockSink,
+    CaptureRequest,
+    CaptureSetup,
+    Column,
+    DeviceError,
+    LimitError,
+    ProtocolError,
+    Provenance,
+    Quantity,
+    SampleKind,
+    TriggerSource,
+)
+from drivers.scpi.session import Dialogue
+
+FETCH_MAX = 131_072
+"""Most records asked for at once: 1 MB of voltage and current."""
+_VISIT_S = 1.0
+_STREAM_DEADLINE_S = 15.0
+_BACKLOG_S = 0.5
+_PAUSE_S = (0.01, 0.5)
+_FULL = 0.9
+_STALE = -230
+_NODES = {Quantity.CURRENT: "CURR", Quantity.VOLTAGE: "VOLT"}
+_SOURCES = {TriggerSource.IMMEDIATE: "IMM", TriggerSource.EXTERNAL: "EXT"}
+
+
+@dataclass(slots=True)
+class _Log:
+    """A capture of one channel, from configure to the end of its stream."""
+
+    reader: ElogReader
+    capacity: int
+    """Records in a FIFO that is nearly full."""
+    pause_records: float
+    """Records that should wait at each visit."""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    armed: bool = False
+    streaming: bool = False
+
+
+class LogChannels(Mainframe):
+    """`PowerAnalyzer` of drivers.api."""
+
+    def __init__(self, options: N6705COptions) -> None:
+        super().__init__(options)
+        self._logs: dict[int, _Log] = {}
+
+    async def configure(self, channel: int, request: CaptureRequest) -> CaptureSetup:
+        """Prepare an external data log. See `PowerAnalyzer.configure`.
+
+        Raises:
+            LimitError: a quantity or a size that no range of the module can record.
+            DeviceError: the instrument refuses, or reads back another range than asked.
+        """
+        self.know(channel)
+        sizes = {Quantity.CURRENT: request.current_max_a, Quantity.VOLTAGE: request.voltage_max_v}
+        if not request.quantities or not sizes.keys() >= set(request.quantities):
+            raise LimitError(f"{self.name(channel)}: records current and voltage, not {sorted(request.quantities)}")
+        ranges: dict[Quantity, n6781a.Range] = {}
+        for quantity in sorted(set(request.quantities), key=RECORD_ORDER.index):
+            found = n6781a.range_for(quantity, sizes[quantity])
+            if found is None:
+                raise LimitError(f"{self.name(channel)}: no range for a {quantity} of {sizes[quantity]:g}")
+            ranges[quantity] = found
+        parameters = len(ranges) * len(self.options.channels)
+        period_s = max(request.period_s or 0.0, n6781a.period_min_s(parameters))
+        resolution = "RES20" if n6781a.period_step_s(parameters) < 30e-6 else "RES40"
+
+        def work(device: Dialogue) -> float:
+            device.write(f"ABOR:ELOG (@{channel})")
+            device.write(f"SENS:SWE:TINT:RES {resolution}")
+            for quantity, node in _NODES.items():
+                device.write(f"SENS:ELOG:FUNC:{node} {'ON' if quantity in ranges else 'OFF'},(@{channel})")
+            for quantity, chosen in ranges.items():
+                device.write(f"SENS:ELOG:{_NODES[quantity]}:RANG {chosen.range_max:g},(@{channel})")
+            device.write(f"SENS:ELOG:PER {period_s:.9g},(@{channel})")
+            device.write(f"TRIG:ELOG:SOUR {_SOURCES[request.trigger]},(@{channel})")
+            device.raise_errors(f"configure channel {channel}")
+            for quantity, chosen in ranges.items():
+                in_force = device.ask_number(f"SENS:ELOG:{_NODES[quantity]}:RANG? (@{channel})")
+                if not chosen.range_max * 0.99 <= in_force <= chosen.range_max * 1.05:
+                    raise DeviceError(f"{self.name(channel)}: {quantity} range {in_force:g}, not {chosen.range_max:g}")
+            return device.ask_number(f"SENS:ELOG:PER? (@{channel})")
+
+        self._logs.pop(channel, None)
+        true_s = await self.session.run(work)
+        if not true_s > 0:
+            raise ProtocolError(f"{self.name(channel)}: a log period of {true_s:g} s")
+        columns = tuple(
+            Column(quantity, SampleKind.MEAN, Provenance.MEASURED, chosen.accuracy(true_s))
+            for quantity, chosen in ranges.items()
+        )
+        self._logs[channel] = _Log(
+            reader=ElogReader({column.quantity: column.accuracy.range_max for column in columns}),
+            capacity=int(_FULL * n6781a.FIFO_S / true_s),
+            pause_records=_BACKLOG_S / true_s,
+        )
+        return CaptureSetup(
+            period_s=true_s,
+            columns=columns,
+            clock_ppm=n6781a.CLOCK_PPM,
+            trigger_delay_max_s=n6781a.TRIGGER_DELAY_MAX_S,
+        )
+
+    async def arm(self, channel: int) -> None:
+        """Initiate the log. See `PowerAnalyzer.arm`; `DeviceError` if it was not configured."""
+        log = self._log_of(channel)
+        await self.session.run(lambda device: device.command(f"INIT:ELOG (@{channel})"))
+        log.armed = True
+
+    async def stream(self, channel: int, sink: BlockSink) -> int:
+        """Empty the FIFO again and again until `stop`. See `PowerAnalyzer.stream`.
+
+        It visits the instrument when about half a second of samples waits, far from the 20 s that the FIFO holds, and
+        for a second at most at a time, so that other channels get their turn.
+        """
+        log = self._log_of(channel)
+        if not log.armed:
+            raise DeviceError(f"{self.name(channel)}: stream before arm")
+        log.streaming = True
+        pause_s = _PAUSE_S[0]
+        try:
+            while True:
+                stopping = log.stop.is_set()
+                count, drained = await self.session.run(
+                    lambda device: self._visit(device, channel, log, sink), deadline_s=_STREAM_DEADLINE_S
+                )
+                if not drained:
+                    continue
+                if stopping:
+                    break
+                wished_s = pause_s * log.pause_records / max(count, 1)
+                pause_s = min(max(wished_s, _PAUSE_S[0]), 2 * pause_s, _PAUSE_S[1])
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(log.stop.wait(), pause_s)
+        finally:
+            log.streaming = False
+        await self._abort(channel)
+        return log.reader.count
+
+    async def stop(self, channel: int) -> None:
+        """End the capture. See `PowerAnalyzer.stop`."""
+        self.know(channel)
+        log = self._logs.get(channel)
+        if log is None:
+            return
+        log.stop.set()
+        if log.armed and not log.streaming:
+            await self._abort(channel)
+
+    async def _abort(self, channel: int) -> None:
+        await self.session.run(lambda device: device.command(f"ABOR:ELOG (@{channel})"))
+        self._logs.pop(channel, None)
+
+    def newest(self, channel: int) -> Mapping[Quantity, float] | None:
+        """Return the newest sample of a log under way. See `Mainframe.newest`."""
+        log = self._logs.get(channel)
+        return log.reader.last if log is not None and log.armed else None
+
+    def _log_of(self, channel: int) -> _Log:
+        self.know(channel)
+        if channel not in self._logs:
+            raise DeviceError(f"{self.name(channel)}: no capture is configured")
+        return self._logs[channel]
+
+    def _visit(self, device: Dialogue, channel: int, log: _Log, sink: BlockSink) -> tuple[int, bool]:
+        """Fetch what waits and hand it on; return how many records came and whether the FIFO is empty.
+
+        The last block is held back until the error queue was read, so that the mark of a loss is never too late.
+        """
+        query = f"FETC:ELOG? {FETCH_MAX},(@{channel})"
+        most = FETCH_MAX * log.reader.record_bytes
+        first = log.reader.count
+        until = time.monotonic() + _VISIT_S
+        held = device.ask_block(query)
+        while len(held) >= most and time.monotonic() < until:
+            _hand_on(log, held, sink)
+            held = device.ask_block(query)
+        errors = device.take_errors()
+        others = [entry for entry in errors if entry[0] != _STALE]
+        if others:
+            raise DeviceError(f"{self.name(channel)}: while it logged: {others}")
+        backlog = log.reader.count - first + len(held) // log.reader.record_bytes
+        if errors or backlog >= log.capacity:
+            log.reader.mark_overflow(first)
+        _hand_on(log, held, sink)
+        return log.reader.count - first, len(held) < most
+
+
+def _hand_on(log: _Log, payload: npt.NDArray[np.uint8], sink: BlockSink) -> None:
+    block = log.reader.read(payload)
+    if block is not None:
+        sink(block)
