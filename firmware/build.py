@@ -74,8 +74,9 @@ def find_compiler() -> Compiler:
             raise BuildError(
                 "no C compiler found: install one (apt-get install gcc), set CC, or pip install 'labd[firmware]'"
             )
-        # A named target, or else the image would follow this machine's processor and C library.
-        target = ("-target", f"{platform.machine()}-linux-musl") if sys.platform == "linux" else ()
+        # A named target, or else the image would follow this machine's processor and version of the C library.
+        pinned = platform.libc_ver()[0] == "glibc" and platform.machine() in ("x86_64", "aarch64", "riscv64")
+        target = ("-target", f"{platform.machine()}-linux-gnu.2.28") if pinned else ()
         version = f"ziglang {importlib.metadata.version('ziglang')}"
         return Compiler((sys.executable, "-m", "ziglang", "cc", *target), version)
     try:
