@@ -11,7 +11,7 @@ from drivers.api import Capability, driver_loaders
 from labd.config import endpoints
 from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
 from labd.config.findings import Finding
-from labd.config.models import Firmware, Lab, LabConfig, Mqtt, Store
+from labd.config.models import Firmware, Instrument, Lab, LabConfig, Mqtt, Store
 from labd.config.places import Places, key_text, syntax_fault
 from labd.config.shape import Parts, shape
 from labd.config.wiring import Rack, check_board, check_sharing
@@ -29,12 +29,14 @@ class Inspection:
         faults: What makes it unusable, in the order of lines.
         warnings: What will work, but perhaps not as its author thinks.
         capabilities: What each instrument can do, by id; those whose driver could say.
+        instruments: The instruments that can be used in spite of faults elsewhere: enough to switch outputs off.
     """
 
     config: LabConfig | None
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
     capabilities: Mapping[str, Capability]
+    instruments: tuple[Instrument, ...]
 
 
 def load(path: Path, drivers: Drivers | None = None) -> LabConfig:
@@ -71,7 +73,7 @@ def inspect(path: Path, drivers: Drivers | None = None) -> Inspection:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line, message = syntax_fault(text, error)
-        return Inspection(None, (Fault("", line, message, "see toml.io for the syntax"),), (), {})
+        return Inspection(None, (Fault("", line, message, "see toml.io for the syntax"),), (), {}, ())
     parts, found = shape(document)
     parts = _resolved(parts, path.resolve().parent)
     drivers = driver_loaders() if drivers is None else drivers
@@ -84,6 +86,7 @@ def inspect(path: Path, drivers: Drivers | None = None) -> Inspection:
         faults=_placed(found, places),
         warnings=_placed(_warn(parts), places) if not found else (),
         capabilities=capabilities,
+        instruments=tuple(each for each in parts.instruments.values() if each.id in capabilities),
     )
 
 
