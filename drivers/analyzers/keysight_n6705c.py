@@ -1,26 +1,28 @@
 """Keysight N6705C DC power analyzer with N6781A modules: supply and analyzer of up to four boards.
 
 Never tried on hardware: written from public pages and tried against the simulator of this project, which was written
-from the same pages. Where the commands come from:
+from the same pages. Where the commands come from (guides: Keysight Operating and Service Guides, by printed page):
 
 | command | source |
 | --- | --- |
-| `*IDN?`, `*OPT?`, `SYST:ERR?` | IEEE 488.2, SCPI-1999 |
-| `SYST:CHAN:MOD?`, `SYST:CHAN:OPT?` | pyVirtualLab, KeysightN6705C driver |
-| `OUTP`, `OUTP:PROT:CLE` | N6700C guide p. 158; pyVirtualLab |
-| `OUTP:PROT:WDOG`, `OUTP:PROT:WDOG:DEL` | N6700C guide p. 158 (volatile; all outputs; 1 to 3600 s in steps of 1 s) |
-| `VOLT`, `CURR:LIM`, `CURR:PROT:STAT`, `VOLT:PROT` | pyVirtualLab (N678xA, voltage priority), a public N67xx wrapper |
-| `STAT:OPER:COND?`, `STAT:QUES:COND?` and their bits | N6705C guide p. 350 |
-| `MEAS:VOLT?`, `MEAS:CURR?` | N6700 guide p. 58 |
+| `*IDN?`, `*OPT?`, `*STB?`, `SYST:ERR?` | IEEE 488.2, SCPI-1999 |
+| `SYST:CHAN:MOD?`, `SYST:CHAN:OPT?` | pyVirtualLab, its KeysightN6705C driver |
+| `OUTP ON`, `OUTP OFF`, `OUTP?` | a public N6705C script; pyVirtualLab |
+| `OUTP:PROT:CLE`, `OUTP:PROT:WDOG`, `OUTP:PROT:WDOG:DEL` | N6700C guide p. 158: all outputs, 1 to 3600 s by 1 s |
+| `VOLT`, `VOLT:PROT`, `CURR:LIM`, `CURR:PROT:STAT` | pyVirtualLab and a public N67xx wrapper, in their long forms |
+| `STAT:OPER:COND?`, `STAT:QUES:COND?` | pyVirtualLab; their bits: N6705C guide p. 350 |
+| `MEAS:VOLT?`, `MEAS:CURR?` | N6700 user's guide p. 58 |
 | `FORM REAL`, `FORM:BORD SWAP` | N6705C guide p. 286: float32 blocks, least significant byte first |
-| `SENS:SWE:TINT:RES` | N6700C guide p. 145 |
-| `SENS:ELOG:FUNC:CURR`, `:VOLT`, `SENS:ELOG:PER` | N6700 guide p. 91, N6700C guide p. 145 |
-| `SENS:ELOG:CURR:RANG`, `SENS:ELOG:VOLT:RANG` | Keysight's IVI driver for the N6700 (its attribute table) |
-| `TRIG:ELOG:SOUR` | N6700C guide p. 146 (BUS, EXT, IMM, PIN) |
-| `INIT:ELOG`, `FETC:ELOG?`, `ABOR:ELOG` | N6700C guide p. 146; a public N67xx wrapper |
+| `SENS:SWE:TINT:RES` | N6700C guide p. 146 |
+| `SENS:ELOG:FUNC:CURR`, `SENS:ELOG:FUNC:VOLT` | N6700 user's guide p. 91 |
+| `SENS:ELOG:PER` and its query | two public N6705 scripts |
+| `SENS:ELOG:CURR:RANG`, `SENS:ELOG:VOLT:RANG` | the attribute tables of two public IVI drivers of this family |
+| `TRIG:ELOG:SOUR` | two public scripts (IMM); N6700C guide p. 145 (BUS, EXT) |
+| `INIT:ELOG`, `FETC:ELOG? n` | a public N6705C script; order of a record: N6900 guide p. 161 |
+| `ABOR:ELOG` | N6900 guide p. 161; a public N67xx wrapper |
 
 The guide gives the shortest log period as 102.4 µs times the parameters logged "at each interval", up to 24: that is
-all channels together. So `channels` in the options says which channels may record at once, and the shortest period
+read as all channels together, since one channel has six at most. So `channels` in the options says which channels may record at once, and the shortest period
 follows: 204.8 µs for voltage and current of one channel, 819.2 µs for four.
 
 The guide says that records which are not read within about 20 s are overwritten, not how it tells. Two signs are

@@ -1,7 +1,8 @@
 """What a Keysight N6781A module can do, as data.
 
-Accuracy: Keysight N6780 series data sheet 5990-5829EN, p. 6, measurement accuracy at 23 °C ± 5 °C, readings averaged
-over 0.1 s. Noise that shorter periods add: specifications guide N6700-90001, p. 52, "Measurement Accuracy and
+Accuracy: the measurement accuracy that Keysight states for 23 °C ± 5 °C and readings averaged over 0.1 s (N6780 data
+sheet 5990-5829EN, p. 6). The sheet itself could not be opened when this was written: compare the figures with it before
+they count. Noise that shorter periods add: specifications guide N6700-90001, p. 52, "Measurement Accuracy and
 Resolution (with shorter measurement intervals)", taken as a standard deviation, which is on the safe side. The copy of
 that page which could be read ends before the current ranges of the N6781A, so theirs are those of the N6785A/N6786A
 (8 A, 100 mA, 1 mA) on the same page; the 10 µA range is left out for want of any figure.
@@ -31,7 +32,8 @@ PARAMETER_PERIOD_S = 102.4e-6
 FIFO_S = 20.0
 """What the FIFO holds, "about 20 seconds" (N6700C guide, p. 143)."""
 SOURCE = (
-    "Keysight 5990-5829EN p. 6 (accuracy), N6700-90001 p. 52 (noise; current noise of N6785A), "
+    "Keysight 5990-5829EN p. 6 (accuracy; not compared with the sheet yet), "
+    "N6700-90001 p. 52 (noise; that of the N6785A for current), "
     "N6700C Operating and Service Guide pp. 143-147 (external data log); "
     "clock ±50 ppm and trigger delay 50 µs assumed, none stated"
 )

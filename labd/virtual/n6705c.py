@@ -7,8 +7,7 @@ Where the public pages of the guide are silent, this is what it does, on purpose
 records that were overwritten before they were fetched are gone, the next `FETC:ELOG?` goes on with the oldest that is
 left, and -230 "Data corrupt or stale" stands in the error queue; `MEAS` on a channel whose log is initiated and an
 `INIT:ELOG` beyond the rate of the mainframe (102.4 µs times all parameters of all logs) are -221 "Settings conflict".
-The figures of the module are those of its data sheet (5990-5829EN) and of the specifications guide
-(N6700-90001, p. 52).
+The figures of the module are those that its driver declares, with the sources and doubts named there.
 """
 
 from __future__ import annotations
