@@ -22,8 +22,8 @@ from the same pages. Where the commands come from (guides: Keysight Operating an
 | `ABOR:ELOG` | N6900 guide p. 161; a public N67xx wrapper |
 
 The guide gives the shortest log period as 102.4 µs times the parameters logged "at each interval", up to 24: that is
-read as all channels together, since one channel has six at most. So `channels` in the options says which channels may record at once, and the shortest period
-follows: 204.8 µs for voltage and current of one channel, 819.2 µs for four.
+read as all channels together, since one channel has six at most. So `channels` in the options says which channels may
+record at once, and the shortest period follows: 204.8 µs for voltage and current of one channel, 819.2 µs for four.
 
 The guide says that records which are not read within about 20 s are overwritten, not how it tells. Two signs are
 taken: a backlog of nearly the whole FIFO at one visit, and -230 "Data corrupt or stale" in the error queue. From there
