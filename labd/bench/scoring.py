@@ -17,10 +17,13 @@ from labd.score.rules import Finding, Rule, Rules
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
-from labd.trace.timebase import Timebase, timebase_of
+from labd.trace.steps import trace_timebase
+from labd.trace.timebase import TimebaseError
 
 PIECE = 1_000_000
 """Samples of a window that are in memory at once."""
+STRAY_SAMPLES = 3.0
+"""A trial with an anchor this far off the fitted timebase is not to be trusted."""
 
 
 def score_trace(trace: Trace) -> RunScore:
@@ -56,7 +59,7 @@ def inputs_of(trace: Trace) -> dict[str, str]:
     """Names and SHA-256 digests of the files of a sealed trace; of one that is not sealed, its name alone."""
     if trace.seal is None:
         return {"trace": trace.meta.trace_id, "state": "not sealed"}
-    return {"trace": trace.meta.trace_id, **trace.seal.sha256}
+    return {"trace": trace.meta.trace_id, **{str(name): digest for name, digest in trace.seal.sha256.items()}}
 
 
 def _pair(trace: Trace, trial: Trial) -> tuple[Edge, Edge] | Finding:
@@ -79,31 +82,45 @@ def _pair(trace: Trace, trial: Trial) -> tuple[Edge, Edge] | Finding:
     return edges[0], edges[1]
 
 
-def _readings(
-    trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: list[Finding]
-) -> Iterator[WindowReading]:
+def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: list[Finding]) -> Iterator[WindowReading]:
+    """Read the windows that can be placed on the trace; the others add to `findings`."""
     if not pairs:
         return
-    timebase = timebase_of(trace)
-    for trial, start, stop in pairs:
-        placement = _place(timebase, start, stop)
-        first, last = math.floor(placement.start), math.floor(placement.stop)
+    try:
+        timebase = trace_timebase(trace)
+    except TimebaseError as error:
+        findings.extend(_unplaced(trial, error.message) for trial, _, _ in pairs)
+        return
+    strayed = timebase.strayed(STRAY_SAMPLES)
+    for trial, opening, closing in pairs:
+        if trial.index in strayed:
+            findings.append(_unplaced(trial, f"a step of its current is over {STRAY_SAMPLES:g} samples off the edge"))
+            continue
+        placed = timebase.place(opening.ticks, closing.ticks)
+        placement = Placement(
+            start=placed.start,
+            stop=placed.stop,
+            u_start=placed.u_start,
+            u_stop=placed.u_stop,
+            correlation=placed.correlation,
+        )
+        first, last = math.floor(placed.start), math.floor(placed.stop)
         if first < NEIGHBOURS or last + 1 + NEIGHBOURS > trace.rows or last - first <= NEIGHBOURS:
             findings.append(
                 Finding(
                     rule=Rule.RECORDED,
                     cause=Cause.CAPTURE_DAMAGED,
                     trial=trial.index,
-                    detail=f"samples {first} to {last} and {NEIGHBOURS} on both sides do not all lie in the trace's "
-                    f"{trace.rows}",
+                    detail=f"the trace has {trace.rows} samples, the window needs {first - NEIGHBOURS} to "
+                    f"{last + 1 + NEIGHBOURS}, and more than {NEIGHBOURS} of its own",
                 )
             )
             continue
         yield _reading(trace, trial, placement, first, last)
 
 
-def _place(timebase: Timebase, start: Edge, stop: Edge) -> Placement:
-    raise NotImplementedError
+def _unplaced(trial: Trial, detail: str) -> Finding:
+    return Finding(rule=Rule.EDGES_PLACED, cause=Cause.TIMEBASE_POOR, trial=trial.index, detail=detail)
 
 
 def _reading(trace: Trace, trial: Trial, placement: Placement, first: int, last: int) -> WindowReading:
