@@ -185,6 +185,16 @@ class LabConfig(Model):
     board: tuple[Board, ...] = ()
     firmware: tuple[Firmware, ...] = ()
 
+    @property
+    def database_url(self) -> str:
+        """The database: as configured, or SQLite in the data directory."""
+        return self.store.database_url or f"sqlite:///{self.lab.data_dir / 'labd.db'}"
+
+    @property
+    def traces_dir(self) -> Path:
+        """Where the traces lie."""
+        return self.lab.data_dir / "traces"
+
     def board_by_id(self, board_id: str) -> Board | None:
         """The board of that id."""
         return next((board for board in self.board if board.id == board_id), None)

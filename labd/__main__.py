@@ -1,0 +1,5 @@
+"""`python -m labd` is `labd`."""
+
+from labd.cli.daemon import main
+
+main()

@@ -1,0 +1,153 @@
+"""The composition root: a configuration in, one supervised lab out. The only place that knows everybody.
+
+The order of a start is the order of harm: outputs off, then the record of what a dead daemon left is put right, its traces
+salvaged, its jobs queued again, and only then is anything new begun or told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+from sqlmodel import Session
+
+from drivers.api import Driver, find_drivers
+from labd.bench.devices import Devices
+from labd.bench.keeping import salvage_left
+from labd.bench.outputs import switch_outputs_off
+from labd.bench.progress import ProgressFeed
+from labd.bench.run import Bench
+from labd.config import LabConfig
+from labd.model import ledger
+from labd.model.database import Database
+from labd.model.migrations import upgrade
+from labd.model.states import BoardState
+from labd.mqtt.broker import embedded_broker
+from labd.mqtt.endpoint import Endpoint, endpoint
+from labd.mqtt.session import MqttSession
+from labd.notify import keep_alive, notify
+from labd.schedule.dispatcher import Dispatcher
+from labd.service.lab import Lab
+from labd.service.work import LabWork
+from labd.web.server import serve_traces
+
+OUTPUTS_OFF_S = 20.0
+"""Longest time a supply may take to switch off at a start, s."""
+SURVEY_S = 30.0
+"""Pause between two looks at all instruments, s."""
+EMBEDDED = "embedded"
+
+
+async def serve(config: LabConfig) -> None:
+    """Run the lab until SIGTERM or SIGINT; what runs then is interrupted, its boards off, its jobs queued again."""
+    log = structlog.get_logger()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.info("daemon_started", lab=config.lab.name)
+    async with running(config):
+        notify("READY=1")
+        log.info("lab_ready", boards=len(config.board), instruments=len(config.instrument))
+        await stop.wait()
+        notify("STOPPING=1")
+        log.info("daemon_stopping")
+    log.info("daemon_stopped")
+
+
+@asynccontextmanager
+async def running(config: LabConfig) -> AsyncIterator[None]:
+    """A lab at work inside the block.
+
+    Raises:
+        LabError: the lab cannot start: its database, its broker's address or its port cannot be used.
+    """
+    drivers = find_drivers()
+    await switch_outputs_off(config, drivers, OUTPUTS_OFF_S)
+    await asyncio.to_thread(_prepare, config)
+    async with Database.open(config.database_url) as database, _broker(config) as broker:
+        await _recover(config, database)
+        async with (
+            serve_traces(config.traces_dir, config.http.listen) as web,
+            Devices(config.instrument, drivers, database) as devices,
+            _at_work(config, database, broker, web.url, drivers, devices),
+        ):
+            yield
+
+
+def _prepare(config: LabConfig) -> None:
+    config.lab.data_dir.mkdir(parents=True, exist_ok=True)
+    config.traces_dir.mkdir(exist_ok=True)
+    upgrade(config.database_url)
+
+
+@asynccontextmanager
+async def _broker(config: LabConfig) -> AsyncIterator[Endpoint]:
+    if config.mqtt.url == EMBEDDED:
+        async with embedded_broker() as here:
+            yield here
+    else:
+        yield endpoint(config.mqtt)
+
+
+async def _recover(config: LabConfig, database: Database) -> None:
+    """Put right what a dead daemon left; its outputs are off already."""
+    now = datetime.now(UTC)
+    log = structlog.get_logger()
+    for run in await database.write(lambda session: ledger.interrupt_runs(session, now)):
+        log.warning("run_interrupted", job=run.job_id, run=run.id, board=run.board_id, step=run.step)
+    await salvage_left(database, config.traces_dir)
+
+    def bring_up(session: Session) -> None:
+        for board in config.board:
+            ledger.set_board_state(session, board.id, BoardState.ONLINE, "", now)
+
+    await database.write(bring_up)
+
+
+@asynccontextmanager
+async def _at_work(
+    config: LabConfig,
+    database: Database,
+    broker: Endpoint,
+    traces_url: str,
+    drivers: Mapping[str, Driver],
+    devices: Devices,
+) -> AsyncIterator[None]:
+    """Dispatcher and MQTT session; runs are stopped first, so that their ends are still told."""
+    progress = ProgressFeed()
+    bench = Bench(devices, drivers, database, progress, config.traces_dir)
+    dispatcher = Dispatcher(config, database, LabWork(config, bench))
+    lab = Lab(
+        config=config,
+        database=database,
+        wake=dispatcher.wake,
+        cancel_run=dispatcher.cancel,
+        traces_url=traces_url,
+    )
+    session = MqttSession(lab, broker, progress)
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(session.run(), name="mqtt")
+        dispatching = group.create_task(dispatcher.run(), name="dispatcher")
+        others = [
+            group.create_task(_survey(devices), name="survey"),
+            group.create_task(keep_alive(), name="watchdog"),
+        ]
+        try:
+            yield
+        finally:
+            for task in others:
+                task.cancel()
+            dispatching.cancel()
+            await asyncio.wait({dispatching})
+            telling.cancel()
+
+
+async def _survey(devices: Devices) -> None:
+    while True:
+        await devices.survey()
+        await asyncio.sleep(SURVEY_S)

@@ -1,0 +1,72 @@
+"""`labd`: the tool of the one who keeps the rack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labd.app import serve
+from labd.cli.check import check
+from labd.cli.demo import demo
+from labd.cli.outputs_off import outputs_off
+from labd.cli.table import Exit, remarks
+from labd.cli.virtual import virtual
+from labd.config import load
+from labd.errors import ConfigError, LabError
+from labd.logs import configure
+from labd.model.migrations import upgrade
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+database = typer.Typer(no_args_is_help=True, help="The lab's database.")
+app.command()(check)
+app.command()(demo)
+app.command("outputs-off")(outputs_off)
+app.add_typer(virtual, name="virtual")
+app.add_typer(database, name="db")
+
+LabFile = Annotated[Path, typer.Argument(help="The lab.toml of the rack.", show_default=False)]
+
+
+@app.command()
+def run(path: LabFile) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    Exit status: 0 stopped, 1 it could not go on, 2 lab.toml cannot be used.
+    """
+    with _reported():
+        config = load(path)
+        configure(config.lab.log_level)
+        asyncio.run(serve(config))
+
+
+@database.command("upgrade")
+def upgrade_database(path: LabFile) -> None:
+    """Bring the database to this version's schema; the daemon does so too when it starts."""
+    with _reported():
+        config = load(path)
+        config.lab.data_dir.mkdir(parents=True, exist_ok=True)
+        upgrade(config.database_url)
+        remarks().print(f"{config.database_url} is up to date", markup=False)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what labd raises on purpose into one clear message and an exit status."""
+    try:
+        yield
+    except ConfigError as error:
+        remarks().print(f"{error}\nlabd check shows each fault with its line", markup=False)
+        raise typer.Exit(Exit.USAGE) from error
+    except LabError as error:
+        remarks().print(str(error), markup=False)
+        raise typer.Exit(Exit.FAILED) from error
+
+
+def main() -> None:
+    """Entry point of `labd`."""
+    app()

@@ -1,0 +1,93 @@
+"""A bench on a virtual rack in this process: real drivers, real board programs, real traces, no daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlmodel import Session
+
+from drivers.api import find_drivers
+from labd.bench.devices import Devices
+from labd.bench.progress import ProgressFeed
+from labd.bench.run import Bench
+from labd.benchmarks import Mode
+from labd.config import LabConfig, load
+from labd.model import ledger
+from labd.model.causes import Ending
+from labd.model.database import Database
+from labd.model.migrations import upgrade
+from labd.model.states import BoardState
+from labd.model.tables import Job, Run
+from labd.service.messages import JobSpec
+from labd.service.work import LabWork
+from labd.virtual.config import demo_rack
+from labd.virtual.endpoints import lab_toml
+from labd.virtual.lab import firmware_toml
+from labd.virtual.rack import VirtualRack
+
+MANIFEST = Path(__file__).parent.parent.parent / "build" / "firmware" / "manifest.json"
+"""Built by `make firmware`, which `make test` calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestBench:
+    """A rack, its lab, and what a run needs."""
+
+    __test__ = False
+
+    rack: VirtualRack
+    config: LabConfig
+    bench: Bench
+    database: Database
+
+    async def run(self, mode: Mode, board: str = "board-1", **wishes: object) -> tuple[Ending, int]:
+        """Do one job on one board as the dispatcher would; return how it ended and the run's id."""
+        spec = JobSpec.model_validate({"benchmark": "digits01", "mode": mode, **wishes}, strict=False)
+        now = datetime.now(UTC)
+
+        def begin(session: Session) -> tuple[Job, Run]:
+            job = ledger.submit_job(
+                session,
+                benchmark=spec.benchmark,
+                mode=spec.mode,
+                client="test",
+                spec=spec.model_dump(mode="json"),
+                now=now,
+            )
+            assert job.id is not None
+            return job, ledger.start_run(session, job.id, board, now, 300.0)
+
+        job, run = await self.database.write(begin)
+        assert run.id is not None
+        run_id = run.id
+        ending = await LabWork(self.config, self.bench).perform(job, run)
+        await self.database.write(lambda session: ledger.end_run(session, run_id, ending, now))
+        return ending, run_id
+
+
+@asynccontextmanager
+async def bench_on_rack(folder: Path, *, speed: float = 8.0) -> AsyncIterator[TestBench]:
+    """The demo's rack at a speed that keeps tests short."""
+    async with VirtualRack(demo_rack(folder / "rack", speed=speed)) as rack:
+        head = f'[lab]\nname = "test"\ndata_dir = "{folder}/var"\n'
+        path = folder / "lab.toml"
+        path.write_text("\n".join([head, lab_toml(rack.config, rack.endpoints), firmware_toml(MANIFEST)]))
+        config = load(path)
+        config.traces_dir.mkdir(parents=True)
+        upgrade(config.database_url)
+        drivers = find_drivers()
+        async with (
+            Database.open(config.database_url) as database,
+            Devices(config.instrument, drivers, database) as devices,
+        ):
+            now = datetime.now(UTC)
+            for board in config.board:
+                await database.write(
+                    lambda session, board=board: ledger.set_board_state(session, board.id, BoardState.ONLINE, "", now)
+                )
+            bench = Bench(devices, drivers, database, ProgressFeed(), config.traces_dir)
+            yield TestBench(rack, config, bench, database)
