@@ -1,0 +1,148 @@
+"""Where the timing edges lie among the samples, to a few samples: only the offset is unknown, so it is searched.
+
+The distances of the edges are known to parts in a million, their absolute place is not: the host's clock is never
+asked. At each edge the current steps, up or down. So for every sample the step about it is computed over 1, 4, 16, 64
+samples on each side (the edge's own sample left out), taken against what is usual in this trace, and squared:
+
+    evidence(k) = Σ_n log(1 + (step_n(k) / usual_n)²)
+
+The sum of the evidence over all edges is searched over the offset and, on long traces, over the stretch of the clocks.
+Adding logarithms asks for *some* step at every edge rather than a huge one at a few. A long trace is first searched
+in means of several samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from labd.trace.timebase import TimebaseError
+
+Floats = npt.NDArray[np.float64]
+Reader = Callable[[int, int], npt.NDArray[np.float32]]
+"""Gives samples `start` to `stop` of the signal, float32 of shape (stop - start,)."""
+
+SCALES = (1, 4, 16, 64)
+BINS_MAX = 400_000
+"""Most means that a whole trace is searched in."""
+MARGIN = 4.0
+"""By how much the best place must beat every other one: e⁴ to 1, were evidence a likelihood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The best place: sample index of the edges' middle, stretch of the clocks, and how far it beats the others."""
+
+    middle: float
+    stretch: float
+    margin: float
+
+
+def align(
+    read: Reader, rows: int, distances: Sequence[float], stretch_max: float, middles: tuple[float, float]
+) -> Alignment:
+    """Find the edges among the samples.
+
+    Args:
+        read: The signal in which edges are steps: the current, or the power.
+        rows: Samples of the trace.
+        distances: Place of each edge from the middle between first and last, in nominal samples, rising.
+        stretch_max: Largest stretch of the clocks to be expected, relative.
+        middles: Least and largest sample index that the middle can have.
+
+    Raises:
+        TimebaseError: the edges do not fit into the trace, or two places fit about equally well.
+    """
+    places = np.asarray(distances, dtype=np.float64)
+    low, high = max(middles[0], -places[0]), min(middles[1], rows - places[-1])
+    if high < low:
+        raise TimebaseError(f"the edges span {places[-1] - places[0]:.0f} samples, the trace has {rows}")
+    fold = -(-rows // BINS_MAX)
+    signal = _means(read, 0, rows, fold)
+    found = _search(signal, fold, places, middle=(low + high) / 2, reach=(high - low) / 2, stretch_max=stretch_max)
+    if found.margin < MARGIN:
+        raise TimebaseError(
+            f"the edges' steps are not seen clearly: the best place beats the next by {found.margin:.1f}, "
+            f"{MARGIN:g} is needed",
+            remedy="wire the edge source's sync pin to the analyzer's trigger, or give the board a clearer step",
+        )
+    while fold > 1:
+        reach = 4 * fold
+        fold = max(1, fold // 16)
+        found = _refine(read, rows, places, found, fold=fold, reach=reach)
+    return found
+
+
+def _search(signal: Floats, fold: int, places: Floats, *, middle: float, reach: float, stretch_max: float) -> Alignment:
+    """Search offset and stretch over the whole trace, in means of `fold` samples."""
+    evidence = _evidence(signal)
+    half = int(np.ceil(reach / fold)) + 1
+    drift = int(np.ceil(stretch_max * float(np.abs(places).max()) / fold)) + 1
+    pad = half + drift
+    padded = np.pad(evidence, pad)
+    centres = np.floor((middle + places) / fold).astype(np.int64) + pad
+    best = np.full(2 * half + 1, -np.inf, dtype=np.float32)
+    stretches = np.zeros(2 * half + 1)
+    for stretch in np.linspace(-stretch_max, stretch_max, 2 * drift + 1):
+        shifts = np.rint(stretch * places / fold).astype(np.int64)
+        total = np.zeros(2 * half + 1, dtype=np.float32)
+        for at in np.clip(centres + shifts, half, len(padded) - half - 1):
+            total += padded[at - half : at + half + 1]
+        better = total > best
+        best[better], stretches[better] = total[better], stretch
+    top = int(np.argmax(best))
+    near = 2 * max(SCALES) + drift
+    others = np.concatenate([best[: max(0, top - near)], best[top + near + 1 :]])
+    margin = float(best[top] - others.max()) if len(others) else float(best[top])
+    return Alignment(middle + (top - half) * fold, float(stretches[top]), margin)
+
+
+def _refine(read: Reader, rows: int, places: Floats, found: Alignment, *, fold: int, reach: int) -> Alignment:
+    """Search again about a known place in finer means, reading only what lies about the edges."""
+    half = reach // fold + 1
+    room = half + max(SCALES) + 2
+    total = np.zeros(2 * half + 1)
+    for place in found.middle + places * (1 + found.stretch):
+        first = int(place // fold) - room
+        piece = np.full(2 * room + 1, np.nan)
+        begin, end = max(0, first), min(rows // fold, first + 2 * room + 1)
+        piece[begin - first : end - first] = _means(read, begin * fold, end * fold, fold)
+        known = np.flatnonzero(np.isfinite(piece))
+        piece = np.interp(np.arange(len(piece)), known, piece[known])
+        total += _evidence(piece)[room - half : room + half + 1]
+    return Alignment(found.middle + (int(np.argmax(total)) - half) * fold, found.stretch, found.margin)
+
+
+def _evidence(signal: Floats) -> npt.NDArray[np.float32]:
+    """Evidence of a step in each sample, 0 where there are not enough neighbours."""
+    rows = len(signal)
+    sums = np.concatenate([[0.0], np.cumsum(signal - signal.mean() if rows else signal)])
+    evidence = np.zeros(rows, dtype=np.float32)
+    for n in SCALES:
+        if rows < 2 * n + 1:
+            continue
+        before = sums[n : rows - n] - sums[: rows - 2 * n]
+        after = sums[2 * n + 1 :] - sums[n + 1 : rows - n + 1]
+        step = (after - before) / n
+        usual = max(1.4826 * float(np.median(np.abs(step))), 1e-12 + 1e-6 * float(np.abs(step).max()))
+        evidence[n : rows - n] += np.log1p((step / usual) ** 2)
+    return evidence
+
+
+def _means(read: Reader, start: int, stop: int, fold: int) -> Floats:
+    """Means of `fold` samples each over a stretch, what is not a number replaced by what came before it."""
+    parts = []
+    step = max(1, 1_000_000 // fold) * fold
+    for at in range(start, stop, step):
+        piece = read(at, min(at + step, stop)).astype(np.float64)
+        piece = piece[: len(piece) // fold * fold]
+        parts.append(piece.reshape(-1, fold).mean(axis=1))
+    means = np.concatenate(parts) if parts else np.empty(0)
+    good = np.isfinite(means)
+    if good.all() or not good.any():
+        return np.where(good, means, 0.0)
+    last = np.maximum.accumulate(np.where(good, np.arange(len(means)), -1))
+    return np.where(last >= 0, means[np.maximum(last, 0)], means[np.argmax(good)])
