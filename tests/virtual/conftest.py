@@ -59,6 +59,13 @@ class Host:
         self.line.write(command + b"%")
         return await self.read_until(b"m-ready\r\n")
 
+    async def infer(self, inferences: int) -> bytes:
+        """Load an empty image and run the model on it."""
+        await self.ask(b"db load 64")
+        for _ in range(4):
+            await self.ask(b"db " + b"00" * 16)
+        return await self.ask(b"infer %d 0" % inferences)
+
     async def silence(self, host_s: float) -> bytes:
         """What comes within a while in which nothing should."""
         await asyncio.sleep(host_s)

@@ -20,12 +20,9 @@ ENERGY = "energy"
 
 
 async def window(bench: Bench, host: Host, inferences: int = 200) -> tuple[float, float]:
-    """Load zeros, infer, and return when the window opened and closed."""
-    await host.ask(b"db load 64")
-    for _ in range(4):
-        await host.ask(b"db " + b"00" * 16)
+    """Infer, and return when the window opened and closed."""
     before = len(bench.falls())
-    await host.ask(b"infer %d 0" % inferences)
+    await host.infer(inferences)
     opened, closed = bench.falls()[before : before + 2]
     return opened, closed
 
