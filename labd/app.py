@@ -1,21 +1,21 @@
 """The composition root: a configuration in, one supervised lab out. The only place that knows everybody.
 
-The order of a start is the order of harm: outputs off, then the record of what a dead daemon left is put right, its traces
-salvaged, its jobs queued again, and only then is anything new begun or told.
+The order of a start is the order of harm: outputs off, then the record of what a dead daemon left is put right, its
+traces salvaged, its jobs queued again, and only then is anything new begun or told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
 from sqlmodel import Session
 
-from drivers.api import Driver, find_drivers
+from drivers.api import find_drivers
 from labd.bench.devices import Devices
 from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
@@ -74,7 +74,9 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
         async with (
             serve_traces(config.traces_dir, config.http.listen) as web,
             Devices(config.instrument, drivers, database) as devices,
-            _at_work(config, database, broker, web.url, drivers, devices),
+            _at_work(
+                config, Bench(devices, drivers, database, ProgressFeed(), config.traces_dir), broker, traces_url=web.url
+            ),
         ):
             yield
 
@@ -110,31 +112,22 @@ async def _recover(config: LabConfig, database: Database) -> None:
 
 
 @asynccontextmanager
-async def _at_work(
-    config: LabConfig,
-    database: Database,
-    broker: Endpoint,
-    traces_url: str,
-    drivers: Mapping[str, Driver],
-    devices: Devices,
-) -> AsyncIterator[None]:
+async def _at_work(config: LabConfig, bench: Bench, broker: Endpoint, traces_url: str) -> AsyncIterator[None]:
     """Dispatcher and MQTT session; runs are stopped first, so that their ends are still told."""
-    progress = ProgressFeed()
-    bench = Bench(devices, drivers, database, progress, config.traces_dir)
-    dispatcher = Dispatcher(config, database, LabWork(config, bench))
+    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench))
     lab = Lab(
         config=config,
-        database=database,
+        database=bench.database,
         wake=dispatcher.wake,
         cancel_run=dispatcher.cancel,
         traces_url=traces_url,
     )
-    session = MqttSession(lab, broker, progress)
+    session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
         others = [
-            group.create_task(_survey(devices), name="survey"),
+            group.create_task(_survey(bench.devices), name="survey"),
             group.create_task(keep_alive(), name="watchdog"),
         ]
         try:

@@ -47,6 +47,11 @@ class VirtualLab:
         self._daemon: asyncio.subprocess.Process | None = None
 
     @property
+    def traces_dir(self) -> Path:
+        """Where the daemon keeps its traces."""
+        return self.data_dir / "traces"
+
+    @property
     def daemon_pid(self) -> int | None:
         """Process id of the daemon; None if none runs."""
         return self._daemon.pid if self._daemon is not None and self._daemon.returncode is None else None
@@ -143,7 +148,7 @@ async def _endpoints(process: asyncio.subprocess.Process, path: Path, log: Path)
     try:
         async with asyncio.timeout(START_S):
             while process.returncode is None:
-                if path.exists():
+                if await asyncio.to_thread(path.exists):
                     return read_endpoints(path)
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
