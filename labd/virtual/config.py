@@ -122,9 +122,13 @@ class RackConfig(Model):
                 raise ValueError(f"{what} is used {count} times")
         return self
 
-    def at(self, directory: Path, *, speed: float) -> RackConfig:
-        """The same rack in another folder and at another speed."""
-        return self.model_copy(update={"rack": self.rack.model_copy(update={"dir": directory, "speed": speed})})
+    def at_speed(self, speed: float) -> RackConfig:
+        """The same rack at another speed."""
+        return self.model_copy(update={"rack": self.rack.model_copy(update={"speed": speed})})
+
+    def in_folder(self, directory: Path) -> RackConfig:
+        """The same rack in another folder."""
+        return self.model_copy(update={"rack": self.rack.model_copy(update={"dir": directory})})
 
 
 def load_rack(path: Path) -> RackConfig:
@@ -142,7 +146,7 @@ def load_rack(path: Path) -> RackConfig:
     boards = tuple(
         board.model_copy(update={"image": folder / board.image}) if board.image else board for board in config.board
     )
-    return config.model_copy(update={"board": boards}).at(folder / config.rack.dir, speed=config.rack.speed)
+    return config.model_copy(update={"board": boards}).in_folder(folder / config.rack.dir)
 
 
 def parse_rack(text: str, *, where: str = "rack.toml") -> RackConfig:
@@ -166,4 +170,4 @@ def demo_text() -> str:
 
 def demo_rack(directory: Path, *, speed: float = 1.0) -> RackConfig:
     """The rack of the demo in a folder of the caller's."""
-    return parse_rack(demo_text(), where="demo.toml").at(directory, speed=speed)
+    return parse_rack(demo_text(), where="demo.toml").in_folder(directory).at_speed(speed)

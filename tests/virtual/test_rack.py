@@ -45,7 +45,7 @@ LIMITS = SupplyLimits(voltage_max_v=3.6, current_max_a=0.1)
 
 
 def one_board(folder: Path, *, speed: float = 5.0, seed: int = 1) -> RackConfig:
-    return parse_rack(ONE_BOARD.format(seed=seed)).at(folder, speed=speed)
+    return parse_rack(ONE_BOARD.format(seed=seed)).in_folder(folder).at_speed(speed)
 
 
 @asynccontextmanager
