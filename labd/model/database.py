@@ -56,6 +56,8 @@ class Database:
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._write_thread = threading.Thread(target=self._serve_writes, name="database-write")
         self._stopped = asyncio.Event()
+        self._commits = 0
+        self._next_commit = asyncio.Event()
         self._closing = False
 
     @classmethod
@@ -114,6 +116,16 @@ class Database:
         return await self._on_reader(run)
 
     @property
+    def commits(self) -> int:
+        """How many transactions were committed since the database was opened."""
+        return self._commits
+
+    async def committed_since(self, commits: int) -> None:
+        """Wait until more than `commits` transactions were committed. The caller sets the deadline, if it has one."""
+        while self._commits <= commits:
+            await self._next_commit.wait()
+
+    @property
     def _where(self) -> str:
         return make_url(self._url).render_as_string()
 
@@ -129,6 +141,20 @@ class Database:
         finally:
             self._write_thread.join()
 
+    def _settle(self, batch: Sequence[_Write]) -> None:
+        """Hand out the outcomes, then wake those who follow the commits."""
+        for write in batch:
+            if not write.future.cancelled():
+                if write.error is None:
+                    write.future.set_result(write.result)
+                else:
+                    write.future.set_exception(write.error)
+            elif write.error is not None:
+                _log.error("unattended_write_failed", error=repr(write.error))
+        self._commits += 1
+        self._next_commit.set()
+        self._next_commit = asyncio.Event()
+
     # --- in the writer thread ---------------------------------------------------------------------------------
 
     def _serve_writes(self) -> None:
@@ -136,7 +162,7 @@ class Database:
             batch = [first]
             more = self._drain(batch)
             self._commit(batch)
-            self._loop.call_soon_threadsafe(_settle, batch)
+            self._loop.call_soon_threadsafe(self._settle, batch)
             if not more:
                 break
         self._loop.call_soon_threadsafe(self._stopped.set)
@@ -179,18 +205,6 @@ def _told(error: BaseException, url: str) -> BaseException:
     told = store_error(error, url)
     told.__cause__ = error
     return told
-
-
-def _settle(batch: Sequence[_Write]) -> None:
-    """Back on the loop: hand out the outcomes."""
-    for write in batch:
-        if not write.future.cancelled():
-            if write.error is None:
-                write.future.set_result(write.result)
-            else:
-                write.future.set_exception(write.error)
-        elif write.error is not None:
-            _log.error("unattended_write_failed", error=repr(write.error))
 
 
 def _check(engine: Engine, url: str) -> None:
