@@ -1,0 +1,76 @@
+"""Where the broker is and how to get in, from a URL and the files beside it; for the daemon and for clients."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiomqtt
+
+from labd.config import Mqtt
+from labd.errors import ConfigError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A broker to connect to.
+
+    Args:
+        host, port: Its address.
+        tls: How to check it and show who we are; None for a plain connection.
+        user, password: Credentials; None without.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    user: str | None = None
+    password: str | None = None
+
+    def client(self, *, identifier: str | None = None, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
+        """A client of this broker that speaks MQTT 3.1.1; needs a running loop."""
+        return aiomqtt.Client(
+            self.host,
+            self.port,
+            username=self.user,
+            password=self.password,
+            identifier=identifier,
+            will=will,
+            tls_context=self.tls,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            keepalive=15,
+            timeout=10.0,
+        )
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def endpoint(mqtt: Mqtt) -> Endpoint:
+    """The broker that `[mqtt]` names.
+
+    Raises:
+        ConfigError: the URL cannot be used, or a file beside it cannot be read.
+    """
+    parts = urlsplit(mqtt.url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ConfigError(
+            f"{mqtt.url!r} is no broker", where="mqtt.url", remedy="write mqtt://host:port or mqtts://host:port"
+        )
+    try:
+        password = mqtt.password_file.read_text(encoding="utf-8").strip() if mqtt.password_file else None
+        tls = _tls(mqtt) if parts.scheme == "mqtts" else None
+        port = parts.port or _PORTS[parts.scheme]
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error), where="mqtt", remedy="check the port and the files that [mqtt] names") from error
+    return Endpoint(parts.hostname, port, tls, mqtt.user, password)
+
+
+def _tls(mqtt: Mqtt) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=mqtt.ca)
+    if mqtt.cert is not None:
+        context.load_cert_chain(mqtt.cert, mqtt.key)
+    return context

@@ -1,0 +1,191 @@
+"""The lab's life on a broker: hear requests, tell what was committed, come back when the broker does.
+
+A connection is one task group; when the broker is lost it ends and another is tried, while the lab goes on. Requests
+belong to the session, not to a connection: one that was heard is carried out even if its reply can no longer be sent.
+Nothing is told before it is committed: events are followed in the database, not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+
+import aiomqtt
+import structlog
+
+from labd.bench.progress import Progress, ProgressFeed
+from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.telling import Telling
+from labd.mqtt.topics import NOBODY, Topics
+from labd.service.answer import Sender, answer, refusal, sender_of
+from labd.service.lab import Lab
+from labd.service.messages import ErrorDocument, ErrorKind, Offline, ProgressDocument, Reply
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 30.0
+REQUESTS_MAX = 64
+"""Most requests under way at once; further ones wait in the client's queue."""
+FAREWELL_S = 2.0
+"""How long the last word of a stopping daemon may take."""
+PROGRESS_EVERY_S = 0.2
+"""Shortest time between two rounds of progress, s."""
+JOB_RETENTION = timedelta(days=7)
+
+_log = structlog.get_logger(__name__)
+
+
+def backoff_s(attempt: int, jitter: float) -> float:
+    """Wait before connection attempt number `attempt` (from 0), s: doubling, capped, spread by `jitter` in 0 to 1."""
+    return float(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt, 16)) * (0.5 + 0.5 * jitter))
+
+
+class MqttSession:
+    """Serves a lab over MQTT for as long as `run` runs.
+
+    Args:
+        lab: What is served.
+        endpoint: The broker.
+        progress: Where runs report how far they are.
+        retention: How long an ended job's document is kept at the broker.
+    """
+
+    def __init__(
+        self, lab: Lab, endpoint: Endpoint, progress: ProgressFeed, *, retention: timedelta = JOB_RETENTION
+    ) -> None:
+        self._lab = lab
+        self._endpoint = endpoint
+        self._progress = progress
+        self._retention = retention
+        self._topics = Topics(lab.config.lab.name)
+        self._since = lab.now()
+        self._slots = asyncio.Semaphore(REQUESTS_MAX)
+        self.online = asyncio.Event()
+        """Set while the broker has all that the lab keeps there, and requests are heard."""
+
+    async def run(self) -> None:
+        """Connect, serve, and connect again, until cancelled."""
+        this_task = asyncio.current_task()
+        assert this_task is not None
+        async with asyncio.TaskGroup() as requests:
+            attempt = 0
+            while True:
+                try:
+                    async with self._client() as client:
+                        _log.info("broker_connected", broker=str(self._endpoint))
+                        attempt = 0
+                        await self._serve(client, requests)
+                except* aiomqtt.MqttError as lost:
+                    _log.warning("broker_lost", broker=str(self._endpoint), error=_first(lost))
+                finally:
+                    self.online.clear()
+                if this_task.cancelling():
+                    # A group that fails while its parent is cancelled raises the failure alone (CPython 3.11, 3.12).
+                    raise asyncio.CancelledError
+                await asyncio.sleep(backoff_s(attempt, random.random()))
+                attempt += 1
+
+    def _client(self) -> aiomqtt.Client:
+        will = aiomqtt.Will(self._topics.status, Offline().model_dump_json(), qos=1, retain=True)
+        return self._endpoint.client(will=will)
+
+    async def _serve(self, client: aiomqtt.Client, requests: asyncio.TaskGroup) -> None:
+        telling = Telling(self._lab, client, self._topics, self._since, self._retention)
+        try:
+            await client.subscribe(self._topics.requests, qos=1)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(telling.follow(self.online.set), name="mqtt-tell")
+                group.create_task(telling.expire(), name="mqtt-expire")
+                group.create_task(self._show_progress(client), name="mqtt-progress")
+                # In the body, not beside it: a group that only waits for its tasks leaves a cancel count behind when
+                # one of them fails (CPython 3.11), and `run` could not tell that from being cancelled.
+                await self._hear(client, requests)
+        except asyncio.CancelledError:
+            with suppress(aiomqtt.MqttError, TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await client.publish(self._topics.status, Offline().model_dump_json(), qos=1, retain=True)
+            raise
+
+    # --- requests ---------------------------------------------------------------------------------------------
+
+    async def _hear(self, client: aiomqtt.Client, requests: asyncio.TaskGroup) -> None:
+        async for message in client.messages:
+            verb = self._topics.verb_of(message.topic.value)
+            payload = message.payload
+            # Brokers have sent what was not subscribed to; an empty payload only clears a retained message.
+            if verb is None or not isinstance(payload, bytes) or not payload:
+                continue
+            await self._slots.acquire()
+            task = requests.create_task(self._answer(client, verb, payload, message), name=f"mqtt-request-{verb[:32]}")
+            task.add_done_callback(lambda _: self._slots.release())
+
+    async def _answer(self, client: aiomqtt.Client, verb: str, payload: bytes, message: aiomqtt.Message) -> None:
+        sender = sender_of(payload)
+        reply = await self._reply(verb, payload, sender, message)
+        allowed = sender.reply_to is not None and self._topics.may_answer_at(sender.reply_to)
+        topic = sender.reply_to if allowed and sender.reply_to else self._topics.reply(sender.client or NOBODY)
+        try:
+            await client.publish(topic, reply.model_dump_json(), qos=1)
+            if message.retain:
+                await client.publish(message.topic.value, b"", qos=1, retain=True)
+        except aiomqtt.MqttError as lost:
+            _log.warning("reply_lost", topic=topic, request_id=sender.request_id, error=str(lost))
+
+    async def _reply(self, verb: str, payload: bytes, sender: Sender, message: aiomqtt.Message) -> Reply:
+        if message.retain:
+            error = ErrorDocument(
+                kind=ErrorKind.RETAINED,
+                message="a retained request would come again at every connection",
+                field="retain",
+                remedy="send the request without the retain flag",
+            )
+            return refusal(verb, sender, error)
+        if sender.reply_to is not None and not self._topics.may_answer_at(sender.reply_to):
+            error = ErrorDocument(
+                kind=ErrorKind.BAD_REQUEST,
+                message="replies cannot go to this topic",
+                field="reply_to",
+                remedy="name a plain topic without wildcards, outside of the lab's own",
+            )
+            return refusal(verb, sender, error)
+        return await answer(self._lab, verb, payload, sender)
+
+    # --- progress ---------------------------------------------------------------------------------------------
+
+    async def _show_progress(self, client: aiomqtt.Client) -> None:
+        shown: dict[int, Progress] = {}
+        while True:
+            await self._progress.changed()
+            latest = self._progress.snapshot()
+            for progress in _news(shown, latest):
+                await client.publish(self._topics.progress(progress.job_id), _progress_json(progress), qos=0)
+            shown = latest
+            await asyncio.sleep(PROGRESS_EVERY_S)
+
+
+def _first(group: BaseExceptionGroup[aiomqtt.MqttError]) -> str:
+    """Words of the first error of nested groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def _news(shown: dict[int, Progress], latest: dict[int, Progress]) -> Iterable[Progress]:
+    return (progress for run_id, progress in latest.items() if shown.get(run_id) != progress)
+
+
+def _progress_json(progress: Progress) -> str:
+    return ProgressDocument(
+        job_id=progress.job_id,
+        run_id=progress.run_id,
+        board_id=progress.board_id,
+        step=progress.step,
+        trial=progress.trial,
+        trials=progress.trials,
+        share=progress.share,
+        samples=progress.samples,
+        rate_hz=progress.rate_hz,
+    ).model_dump_json()
