@@ -32,7 +32,7 @@ def rack(path: RackFile, *, speed: Speed = None) -> None:
     configure("info")
     try:
         config = load_rack(path)
-        asyncio.run(run_rack(config.at(config.rack.dir, speed=speed or config.rack.speed)))
+        asyncio.run(run_rack(config if speed is None else config.at_speed(speed)))
     except LabError as error:
         remarks().print(str(error), markup=False)
         raise typer.Exit(Exit.USAGE) from error

@@ -121,8 +121,7 @@ async def virtual_lab(folder: Path, *, rack_toml: str, speed: float) -> AsyncIte
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     path, log = folder / "rack.toml", folder / "rack.log"
     path.write_text(rack_toml)
-    config = load_rack(path)
-    config = config.at(config.rack.dir, speed=speed)
+    config = load_rack(path).at_speed(speed)
     ready = config.rack.dir / "rack.json"
     ready.unlink(missing_ok=True)
     with log.open("ab") as out:
