@@ -67,14 +67,14 @@ def quantity(value: float, unit: str, digits: int = 4) -> str:
     return f"{value / scale:.{digits}g} {prefix}{unit}"
 
 
-def measured(value: float, uncertainty: float, unit: str) -> str:
-    """A figure and its uncertainty, to two digits of the latter: `14.23 ± 0.11 µJ`."""
-    scale, prefix = _prefix(value)
-    value, uncertainty = value / scale, uncertainty / scale
-    if uncertainty <= 0 or not math.isfinite(uncertainty):
-        return f"{value:.6g} ± {uncertainty:g} {prefix}{unit}"
-    decimals = max(0, 1 - math.floor(math.log10(uncertainty)))
-    return f"{value:.{decimals}f} ± {uncertainty:.{decimals}f} {prefix}{unit}"
+def plus_minus(value: float, uncertainty: float, unit: str) -> str:
+    """A figure and its standard uncertainty, both to two digits of the latter: `14.23 ± 0.11 µJ`."""
+    if not (math.isfinite(uncertainty) and uncertainty > 0):
+        return f"{value:.6g} ± {uncertainty:g} {unit}"
+    exponent = math.floor(math.log10(uncertainty)) - 1
+    decimals = max(0, -exponent)
+    rounded = round(value, -exponent), round(uncertainty, -exponent)
+    return f"{rounded[0]:.{decimals}f} ± {rounded[1]:.{decimals}f} {unit}"
 
 
 def local_time(moment: datetime | None) -> str:

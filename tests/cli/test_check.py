@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from labd.cli.check import check
-from labd.cli.table import measured, quantity
+from labd.cli.table import plus_minus, quantity
 
 ROOT = Path(__file__).parents[2]
 APP = typer.Typer()
@@ -71,5 +71,8 @@ def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_figures_carry_prefix_unit_and_uncertainty() -> None:
     assert quantity(204.8e-6, "s") == "204.8 µs"
-    assert measured(14.2312e-6, 0.1123e-6, "J") == "14.23 ± 0.11 µJ"
-    assert measured(1234.5, 12.0, "J") == "1.234 ± 0.012 kJ"
+    assert quantity(0.0, "A") == "0 A"
+    assert plus_minus(14.2312, 0.1123, "µJ") == "14.23 ± 0.11 µJ"
+    assert plus_minus(1234.5, 12.3, "µJ") == "1234 ± 12 µJ"
+    assert plus_minus(123456.0, 1234.0, "µJ") == "123500 ± 1200 µJ"
+    assert plus_minus(1.5, 0.0, "1/s") == "1.5 ± 0 1/s"

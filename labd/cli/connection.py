@@ -1,0 +1,113 @@
+"""How `labctl` finds its lab, and what its exit status says when something is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from labd.cli.table import Exit, remarks
+from labd.config import Mqtt, load
+from labd.errors import ConfigError, LabError, RequestError, UnreachableError
+from labd.mqtt.client import LabClient, NoAnswerError, connect
+from labd.mqtt.endpoint import Endpoint, endpoint
+
+Result = TypeVar("Result")
+
+
+class OverdueError(LabError):
+    """What was waited for has not come in the time that the operator gave."""
+
+    kind = "overdue"
+
+
+_EXITS: tuple[tuple[type[LabError], Exit], ...] = (
+    (ConfigError, Exit.USAGE),
+    (RequestError, Exit.REFUSED),
+    (UnreachableError, Exit.UNREACHABLE),
+    (NoAnswerError, Exit.TIMED_OUT),
+    (OverdueError, Exit.TIMED_OUT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Which lab is meant.
+
+    Args:
+        endpoint: Its broker.
+        lab: Its name.
+        timeout_s: Longest wait for an answer, s.
+    """
+
+    endpoint: Endpoint
+    lab: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the options say; made into a connection by the commands that need one, so that help needs no lab."""
+
+    config: Path | None
+    broker: Mqtt | None
+    lab: str | None
+    timeout_s: float
+
+    def connection(self) -> Connection:
+        """The lab that is meant: an option goes before what `lab.toml` says.
+
+        Raises:
+            ConfigError: no lab is named, or the broker's settings cannot be used.
+        """
+        described = load(self.config) if self.config is not None else None
+        name = self.lab or (described.lab.name if described is not None else None)
+        if name is None:
+            remedy = "give --lab NAME, set LABCTL_LAB, or give --config with its lab.toml"
+            raise ConfigError("no lab is named", remedy=remedy)
+        mqtt = self.broker or (described.mqtt if described is not None else Mqtt())
+        return Connection(endpoint(mqtt), name, self.timeout_s)
+
+
+def connection_of(context: typer.Context) -> Connection:
+    """The lab that this command line means; ends the command if it means none."""
+    choice: Choice = context.obj
+    try:
+        return choice.connection()
+    except ConfigError as error:
+        raise stop(error) from error
+
+
+def ask(context: typer.Context, work: Callable[[LabClient], Awaitable[Result]]) -> Result:
+    """Do `work` with a client of the chosen lab; what is in the way becomes one line and an exit status."""
+    connection = connection_of(context)
+
+    async def connected() -> Result:
+        async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as client:
+            return await work(client)
+
+    return run(connected)
+
+
+def run(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Do `work`; an error of the lab's becomes one line on standard error, and an exit status."""
+
+    async def awaited() -> Result:
+        return await work()
+
+    try:
+        return asyncio.run(awaited())
+    except LabError as error:
+        raise stop(error) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(130) from error
+
+
+def stop(error: LabError) -> typer.Exit:
+    """Say what went wrong and return the exit that says it to scripts."""
+    remarks().print(f"labctl: {error}", style="red", markup=False)
+    return typer.Exit(next((status for branch, status in _EXITS if isinstance(error, branch)), Exit.FAILED))

@@ -1,0 +1,150 @@
+"""`labctl job`: submit, list, show, watch and cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from labd.benchmarks import Mode
+from labd.cli.connection import ask, connection_of, run
+from labd.cli.job_view import print_job, print_jobs
+from labd.cli.job_watch import watch_job
+from labd.cli.table import Exit, print_json, remarks, results
+from labd.model.states import JobState
+from labd.service.messages import BoardChoice, FirmwareChoice, JobDocument, JobQuery, JobSpec
+
+app = typer.Typer(help="Jobs of a lab.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+JobId = Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's number.", show_default=False)]
+WaitLimit = Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait for the job's end, s.")]
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    benchmark: Annotated[str, typer.Argument(help="What to run, such as digits01.", show_default=False)],
+    mode: Annotated[Mode, typer.Argument(help="What to measure.", show_default=False)],
+    *,
+    board: Annotated[str | None, typer.Option(help="This board and no other.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A board with this tag; again for more tags.")] = None,
+    firmware: Annotated[str | None, typer.Option(help="Name of the build in lab.toml.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Digest of the image that must run.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials; as the benchmark asks if left out.")] = None,
+    window_s: Annotated[float | None, typer.Option("--window", help="Shortest window, s.")] = None,
+    inferences: Annotated[int | None, typer.Option(help="Inferences a window; found by labd if left out.")] = None,
+    voltage_v: Annotated[float | None, typer.Option("--voltage", help="Supply voltage, V.")] = None,
+    rate_hz: Annotated[float | None, typer.Option("--rate", help="Sample rate, Hz; the highest if left out.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE kept with the job; again for more.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and show it.")] = False,
+    limit_s: WaitLimit = None,
+    json: Json = False,
+) -> None:
+    """Queue a job.
+
+    With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
+    """
+    given = {
+        "benchmark": benchmark,
+        "mode": mode,
+        "trials": trials,
+        "min_window_s": window_s,
+        "inferences": inferences,
+        "voltage_v": voltage_v,
+        "rate_hz": rate_hz,
+    }
+    try:
+        chosen = {
+            "board": BoardChoice(id=board, tags=tuple(tag or ())) if board or tag else None,
+            "firmware": FirmwareChoice(name=firmware, sha256=sha256) if firmware or sha256 else None,
+            "labels": dict(_label(each) for each in label) if label else None,
+        }
+        spec = JobSpec.model_validate({key: value for key, value in (given | chosen).items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"])) or "board or firmware"
+        raise typer.BadParameter(f"{place}: {fault['msg']}") from error
+    accepted = ask(context, lambda lab: lab.submit(spec))
+    if wait:
+        remarks().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
+        raise _end(_watched(context, accepted.job_id, limit_s, json=False), json=json)
+    if json:
+        print_json(accepted.model_dump(mode="json"))
+    else:
+        results().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
+    before: Annotated[int | None, typer.Option(min=1, help="Only jobs older than this number.")] = None,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    page = ask(context, lambda lab: lab.jobs(JobQuery(state=state, limit=limit, before=before)))
+    if json:
+        print_json(page.model_dump(mode="json"))
+        return
+    print_jobs(page.jobs)
+    if page.next_before is not None:
+        remarks().print(f"older jobs: labctl jobs --before {page.next_before}", markup=False)
+
+
+@app.command()
+def show(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+    """Show a job: what was asked, how it went, what was measured."""
+    job = ask(context, lambda lab: lab.job(job_id))
+    if json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        print_job(job)
+
+
+@app.command()
+def watch(context: typer.Context, job_id: JobId, *, limit_s: WaitLimit = None, json: Json = False) -> None:
+    """Follow a job until it ends, then show it; with --json every news is a line.
+
+    Exit status: 0 the job completed, 1 it ended otherwise, 5 --for has passed.
+    """
+    ended = _watched(context, job_id, limit_s, json=json)
+    raise _status(ended) if json else _end(ended, json=False)
+
+
+@app.command()
+def cancel(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+    """Cancel a queued or running job."""
+    accepted = ask(context, lambda lab: lab.cancel(job_id))
+    if json:
+        print_json(accepted.model_dump(mode="json"))
+    else:
+        stopping = accepted.state is JobState.RUNNING
+        results().print(f"job {job_id} is {'stopping' if stopping else accepted.state}", markup=False)
+
+
+def _watched(context: typer.Context, job_id: int, limit_s: float | None, *, json: bool) -> JobDocument:
+    connection = connection_of(context)
+    return run(lambda: watch_job(connection, job_id, limit_s, lines=json))
+
+
+def _end(job: JobDocument, *, json: bool) -> typer.Exit:
+    if json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        print_job(job)
+    return _status(job)
+
+
+def _status(job: JobDocument) -> typer.Exit:
+    return typer.Exit(Exit.DONE if job.state is JobState.COMPLETED else Exit.FAILED)
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise typer.BadParameter(f"label {text!r} is not KEY=VALUE")
+    return key, value
