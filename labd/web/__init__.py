@@ -1,1 +1,1 @@
-"""."""
+"""What the lab shows over HTTP."""
