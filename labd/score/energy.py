@@ -102,12 +102,27 @@ class WindowReading:
 
 
 class WindowScore(Frozen):
-    """One window: energies in J, durations in s by the sample clock, power in W."""
+    """One window: energies in J, power in W.
+
+    Args:
+        trial: Number of the trial.
+        inferences: N.
+        start_sample, stop_sample: Its edges on the trace, in fractional samples.
+        u_start_sample, u_stop_sample: Standard uncertainty of each, in samples.
+        u_length_samples: Standard uncertainty of their distance, in samples.
+        duration_s: Their distance by the sample clock, s.
+        mean_power_w: Energy over duration: no clock's error is in it.
+        energy_j: Energy of the window.
+        energy_j_per_inference: The same over N.
+    """
 
     trial: int
     inferences: int
     start_sample: float
     stop_sample: float
+    u_start_sample: float
+    u_stop_sample: float
+    u_length_samples: float
     duration_s: float
     mean_power_w: float
     energy_j: Estimate
@@ -223,6 +238,9 @@ def score_window(reading: WindowReading, instrument: Instrument) -> WindowScore:
         inferences=reading.inferences,
         start_sample=placement.start,
         stop_sample=placement.stop,
+        u_start_sample=placement.u_start,
+        u_stop_sample=placement.u_stop,
+        u_length_samples=placement.u_length,
         duration_s=duration_s,
         mean_power_w=energy_j / duration_s,
         energy_j=energy,

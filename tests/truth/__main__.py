@@ -35,13 +35,12 @@ def run_all(runs: int, seed: int) -> list[Outcome]:
 
 def show(rows: list[Figures]) -> None:
     """Print the table for people."""
-    heads = ("runs", "n", "error/u", "own error/u", "own |error|", "stated u", "own stated u")
-    print(f"{heads[0]:<22}{heads[1]:>5}{heads[2]:>9}{heads[3]:>13}{heads[4]:>13}{heads[5]:>11}{heads[6]:>14}")
+    heads = ("n", "error/u", "own error/u", "length error/u", "own |error|", "stated u", "own stated u")
+    print(f"{'runs':<22}" + "".join(f"{head:>16}" for head in heads))
     for row in rows:
-        print(
-            f"{row.group:<22}{row.runs:>5}{row.ratio:>9.3f}{row.own_ratio:>13.3f}{row.own_error:>13.5%}"
-            f"{row.uncertainty:>11.4%}{row.own_uncertainty:>14.5%}"
-        )
+        ratios = "".join(f"{ratio:>16.3f}" for ratio in (row.ratio, row.own_ratio, row.length_ratio))
+        sizes = "".join(f"{size:>16.5%}" for size in (row.own_error, row.uncertainty, row.own_uncertainty))
+        print(f"{row.group:<22}{row.runs:>16}{ratios}{sizes}")
 
 
 def main() -> int:
@@ -61,6 +60,7 @@ def main() -> int:
         show(rows)
         print("error/u: root mean square of error over stated standard uncertainty (0.8 to 1.2 asked)")
         print("own: with the drawn gain and offset errors taken out (median error of 0.01 % at most asked)")
+        print("length: of the windows on the trace, in samples; how honest the timebase is")
     for sentence in broken:
         print(sentence, file=sys.stderr)
     return 1 if broken else 0

@@ -75,6 +75,7 @@ class Outcome:
         uncertainty: Stated standard uncertainty.
         own_error: Error of the same run by an instrument without gain and offset errors.
         own_uncertainty: Stated standard uncertainty without the terms of gain and offset.
+        length_ratio: Root mean square over its windows of the error of their length on the trace over what is stated.
     """
 
     anchor: Anchor
@@ -84,6 +85,7 @@ class Outcome:
     uncertainty: float
     own_error: float
     own_uncertainty: float
+    length_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def play(
     findings = (*drawn.findings, *own.findings)
     if findings or stated is None or bare is None:
         refusal = "; ".join(sorted({finding.detail for finding in findings}))
-        return Outcome(anchor, rack.window_s, refusal, math.nan, math.nan, math.nan, math.nan)
+        return Outcome(anchor, rack.window_s, refusal, *[math.nan] * 5)
     return Outcome(
         anchor=anchor,
         window_s=rack.window_s,
@@ -152,7 +154,16 @@ def play(
         uncertainty=stated.relative_uncertainty,
         own_error=bare.value / true_j - 1,
         own_uncertainty=bare.part(*(set(TermName) - set(SYSTEMATIC))) / bare.value,
+        length_ratio=_length_ratio(rack, own),
     )
+
+
+def _length_ratio(rack: Rack, score: RunScore) -> float:
+    ratios = []
+    for window, true in zip(score.windows, rack.windows, strict=True):
+        length = (true.stop_s - true.start_s) / rack.analyzer.period_s(PERIOD_S)
+        ratios.append((window.stop_sample - window.start_sample - length) / window.u_length_samples)
+    return float(np.sqrt(np.mean(np.square(ratios))))
 
 
 def _score(rack: Rack, errors: AnalyzerErrors, folder: Path, name: str) -> RunScore:

@@ -27,6 +27,7 @@ class Figures:
         own_error: Median of the size of labd's own error.
         uncertainty: Median stated standard uncertainty.
         own_uncertainty: The same without gain and offset.
+        length_ratio: Of the windows' lengths on the trace: whether the timebase is as good as it says.
     """
 
     group: str
@@ -36,6 +37,7 @@ class Figures:
     own_error: float
     uncertainty: float
     own_uncertainty: float
+    length_ratio: float
 
 
 def figures(group: str, outcomes: Sequence[Outcome]) -> Figures:
@@ -48,6 +50,7 @@ def figures(group: str, outcomes: Sequence[Outcome]) -> Figures:
         own_error=float(np.median([abs(o.own_error) for o in outcomes])),
         uncertainty=float(np.median([o.uncertainty for o in outcomes])),
         own_uncertainty=float(np.median([o.own_uncertainty for o in outcomes])),
+        length_ratio=_rms([o.length_ratio for o in outcomes]),
     )
 
 
