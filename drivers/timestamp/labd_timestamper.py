@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +48,17 @@ class TimestamperOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: str = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the device answered, and the number of the edge that was due when the answer came in.
+
+    The two belong together: by the time that whoever asked reads the answer, more edges may have come.
+    """
+
+    text: str
+    due: int | None
 
 
 class _Watch:
@@ -107,7 +119,7 @@ class Timestamper:
         self._answer_s = answer_s
         self._queue_limit = queue_limit
         self._turn = asyncio.Lock()
-        self._answer: asyncio.Future[str] | None = None
+        self._answer: asyncio.Future[_Answer] | None = None
         self._unwanted = 0
         self._watches: list[_Watch] = []
         self._failure: DriverError | None = None
@@ -122,9 +134,9 @@ class Timestamper:
     async def handshake(self) -> None:
         """Learn who answers, and stop reports that an earlier host left on. Raises `ConnectError`."""
         try:
-            declared = parse_declaration(await self._ask("id", "id "), self._where)
+            declared = parse_declaration((await self._ask("id", "id ")).text, self._where)
             await self._ask("start 0x0", "ok start 0x0")
-            self._sequence, self._dropped = await self._status()
+            await self._compare()  # what was lost before concerns nobody here
         except ConnectError:
             raise
         except DriverError as error:
@@ -217,7 +229,7 @@ class Timestamper:
         elif self._unwanted:
             self._unwanted -= 1
         elif self._answer is not None and not self._answer.done():
-            self._answer.set_result(text)
+            self._answer.set_result(_Answer(text, self._sequence))
         else:
             raise ProtocolError(f"{self._where}: nothing was asked, and it said {text!r}")
 
@@ -240,27 +252,26 @@ class Timestamper:
         mask = sum(1 << pin for pin in self._watched())
         await self._ask(f"start {mask:#x}", f"ok start {mask:#x}")
 
-    async def _status(self) -> tuple[int, int]:
-        """Return the number that the next edge will have, and how many edges the device has dropped."""
-        return parse_status(await self._ask("status", "status "), self._where)
-
     async def _compare(self) -> EdgesLostError | None:
         """Compare the device's count of edges with ours; tell the watches of a difference and return it as an error.
 
         The answer comes behind all edges that were seen before it, so this also finds a last edge that got lost.
         """
-        sequence, dropped = await self._status()
+        answer = await self._ask("status", "status ")
+        sequence, dropped = parse_status(answer.text, self._where)
         lost = None
         if dropped != self._dropped:
             lost = EdgesLostError(f"{self._where}: dropped {dropped - self._dropped} edges")
-        elif self._sequence is not None and sequence != self._sequence:
-            lost = EdgesLostError(f"{self._where}: {sequence - self._sequence} edges that it saw never came")
-        self._sequence, self._dropped = sequence, dropped
+        elif answer.due is not None and sequence != answer.due:
+            lost = EdgesLostError(f"{self._where}: {sequence - answer.due} edges that it saw never came")
+        if self._sequence == answer.due:  # else edges have come since, and have set it
+            self._sequence = sequence
+        self._dropped = dropped
         if lost:
             self._fail_watches(lost)
         return lost
 
-    async def _ask(self, command: str, expected: str) -> str:
+    async def _ask(self, command: str, expected: str) -> _Answer:
         """Send one command and return its answer, which starts with `expected`.
 
         A device that does not answer in time is given up: its late answer would be taken for the next one.
@@ -281,14 +292,14 @@ class Timestamper:
                     if pending.cancelled() or not pending.done():
                         self._unwanted += 1  # the device serves other boards too: only this answer is given up
                     raise
-        if answer.startswith("err "):
-            raise DeviceError(f"{self._where}: refused {command!r}: {answer.removeprefix('err ')}")
-        if not answer.startswith(expected):
-            raise ProtocolError(f"{self._where}: answered {answer!r} to {command!r}")
+        if answer.text.startswith("err "):
+            raise DeviceError(f"{self._where}: refused {command!r}: {answer.text.removeprefix('err ')}")
+        if not answer.text.startswith(expected):
+            raise ProtocolError(f"{self._where}: answered {answer.text!r} to {command!r}")
         return answer
 
     @contextmanager
-    def _pending(self) -> Iterator[asyncio.Future[str]]:
+    def _pending(self) -> Iterator[asyncio.Future[_Answer]]:
         self._answer = asyncio.get_running_loop().create_future()
         try:
             yield self._answer
