@@ -194,8 +194,13 @@ class LogChannels(Mainframe):
         until = time.monotonic() + _VISIT_S
         held = device.ask_block(query)
         while len(held) >= most and time.monotonic() < until:
-            _hand_on(log, held, sink)
-            held = device.ask_block(query)
+            device.write(query)  # the instrument answers while the block before is handed on
+            try:
+                _hand_on(log, held, sink)
+            except BaseException:
+                device.close()
+                raise
+            held = device.take_block(query)
         errors = device.take_errors()
         others = [entry for entry in errors if entry[0] != _STALE]
         if others:

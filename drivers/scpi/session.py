@@ -136,7 +136,15 @@ class Dialogue:
         return int(answer)
 
     def ask_block(self, query: str) -> npt.NDArray[np.uint8]:
-        """Send a query and return the payload of the definite length block that it answers.
+        """Send a query and return the payload of the definite length block that it answers. See `take_block`."""
+        self.write(query)
+        return self.take_block(query)
+
+    def take_block(self, query: str) -> npt.NDArray[np.uint8]:
+        """Return the payload of the definite length block that answers `query`, which was written before.
+
+        Whoever does other work between the two must close the dialogue if that work fails: the answer would be taken
+        for that of the next query.
 
         Returns:
             uint8 of shape (n,), aligned for any type, owned by the caller; received in place, without a copy.
@@ -145,7 +153,6 @@ class Dialogue:
             ConnectError, DeviceTimeoutError: as `ask`.
             ProtocolError: no definite length block, or more than one.
         """
-        self.write(query)
         head = bytearray()
         start = 2
         while len(head) < start:
