@@ -11,8 +11,8 @@ An anchor's error has two parts: its own, and one that it shares with all anchor
 pin and starts to compute in the same order every time). Shared parts do not average out, and here they do not.
 
 An anchor whose residual is more than `OUTLIER` of its standard deviations is taken out, the worst first, as long as
-three remain; what is left over after that widens the covariance by Birge's ratio (chi² per degree of freedom) if that
-is above 1.
+three remain, or a sync pulse does, which alone places a trace. What is left over after that widens the covariance by
+Birge's ratio (chi² per degree of freedom) if that is above 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 OUTLIER = 4.0
 ANCHORS_MIN = 3
-"""Fewest anchors that are left when outliers are taken out."""
+"""Fewest steps that are left when outliers are taken out and no sync pulse is there."""
 
 
 class TimebaseError(TraceError):
@@ -167,7 +167,9 @@ def fit_timebase(anchors: Sequence[Anchor], *, tick_rate_hz: float, period_s: fl
     while True:
         fit, normalised = _solve(kept, rejected, 1.0 / (tick_rate_hz * period_s), u_stretch)
         worst = int(np.argmax(np.abs(normalised)))
-        if abs(normalised[worst]) <= OUTLIER or len(kept) <= ANCHORS_MIN:
+        left = [*kept[:worst], *kept[worst + 1 :]]
+        enough = len(left) >= ANCHORS_MIN or any(anchor.kind is AnchorKind.SYNC for anchor in left)
+        if abs(normalised[worst]) <= OUTLIER or not enough:
             break
         rejected.append((kept.pop(worst), 0.0))
     return fit
