@@ -10,6 +10,8 @@ import asyncio
 import os
 import socket
 
+import structlog
+
 
 def notify(message: str) -> None:
     """Send one message to the service manager; without one this does nothing."""
@@ -19,7 +21,10 @@ def notify(message: str) -> None:
     if address.startswith("@"):  # an abstract socket
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(message.encode(), address)
+        try:
+            channel.sendto(message.encode(), address)
+        except OSError as error:  # a manager that is gone is no reason to stop measuring
+            structlog.get_logger().warning("service_manager_unreachable", error=str(error))
 
 
 async def keep_alive() -> None:

@@ -111,6 +111,7 @@ class LabClient:
             NoAnswerError: the lab has not answered in time; what was asked may still happen.
             MisunderstoodError: the answer is of another version of labd.
         """
+        await self.status()  # a lab that is about to start would not hear the request
         request_id = str(uuid.uuid4())
         reply_to = self._topics.reply(self._name)
         envelope = {
