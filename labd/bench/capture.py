@@ -24,13 +24,14 @@ from drivers.api import (
     TriggerSource,
 )
 from labd.bench.clock import host_clock
-from labd.bench.failure import RunFailedError
-from labd.bench.keeping import close_and_seal
-from labd.bench.run import Run, shielded
+from labd.bench.failure import RunFailedError, within
+from labd.bench.keeping import recording
+from labd.bench.run import Run
+from labd.bench.shield import shielded
 from labd.config import Measure, Timing
-from labd.model import ledger
+from labd.errors import LabError
 from labd.model.causes import Cause
-from labd.model.tables import Trace
+from labd.model.states import RunStep
 from labd.trace.edges import Polarity
 from labd.trace.journal import EdgeSeen, SyncPulse
 from labd.trace.meta import TraceMeta
@@ -71,25 +72,46 @@ async def capturing(run: Run, edges: EdgeSource) -> AsyncIterator[Capture]:
     The trace is closed and sealed in the end whether the block succeeds or not: what was measured is never lost.
     """
     measure, timing = _wiring(run)
-    analyzer = await run.bench.devices.analyzer(measure.instrument)
-    identity = (await run.bench.devices.instrument(measure.instrument)).identity
-    async with asyncio.timeout(ARM_S):
+    devices = run.bench.devices
+    analyzer = await devices.analyzer(measure.instrument)
+    identity = (await devices.instrument(measure.instrument)).identity
+    async with within(ARM_S, Cause.INSTRUMENT_SILENT, "the analyzer did not take the settings of the capture"):
         setup = await analyzer.configure(measure.channel, _request(run, measure, timing))
     meta = _meta(run, setup, edges, identity)
-    await run.bench.database.write(lambda session: ledger.start_trace(session, _row(meta)))
-    recorder = await TraceRecorder.start(run.bench.traces_dir, meta)
-    run.trace = recorder.folder
+    async with recording(meta, run.bench.database, run.bench.traces_dir) as recorder:
+        run.trace = recorder.folder
+        async with _streaming(run, analyzer, setup, recorder, edges) as capture:
+            yield capture
+        await run.enter(RunStep.SEAL)
+
+
+@asynccontextmanager
+async def _streaming(
+    run: Run, analyzer: PowerAnalyzer, setup: CaptureSetup, recorder: TraceRecorder, edges: EdgeSource
+) -> AsyncIterator[Capture]:
+    """Let the analyzer stream into the recorder inside the block."""
+    measure, _ = _wiring(run)
+    stream: asyncio.Task[int] | None = None
     try:
-        stream = await _start(run, analyzer, setup, recorder, edges)
-        reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{meta.trace_id}")
+        await _arm(run, analyzer, setup, recorder, edges)
+        stream = asyncio.create_task(
+            analyzer.stream(measure.channel, recorder.sink), name=f"stream-{recorder.folder.name}"
+        )
+        capture = Capture(recorder, stream)
+        reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{recorder.folder.name}")
         try:
-            yield Capture(recorder, stream)
+            yield capture
+        except (LabError, DriverError, TimeoutError):
+            capture.check()  # an analyzer that failed first tells more than what that made fail
+            raise
         finally:
             reporter.cancel()
-            await shielded(_stop(analyzer, measure.channel, stream), f"stop-{meta.trace_id}")
-        stream.result()
+            await asyncio.wait({reporter})
     finally:
-        await shielded(close_and_seal(recorder, run.bench.database), f"seal-{meta.trace_id}")
+        await shielded(_stop(run, analyzer, stream), f"stop-{recorder.folder.name}")
+    if stream.cancelled():
+        raise RunFailedError(Cause.INSTRUMENT_SILENT, f"the last samples did not come within {STOP_S:g} s")
+    stream.result()
 
 
 def _wiring(run: Run) -> tuple[Measure, Timing]:
@@ -146,34 +168,29 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
     )
 
 
-def _row(meta: TraceMeta) -> Trace:
-    return Trace(id=meta.trace_id, run_id=meta.run_id, period_s=meta.period_s, started_at=meta.started_at)
-
-
-async def _start(
+async def _arm(
     run: Run, analyzer: PowerAnalyzer, setup: CaptureSetup, recorder: TraceRecorder, edges: EdgeSource
-) -> asyncio.Task[int]:
-    """Arm the analyzer and let it stream; where a sync pulse is wired, send it and journal its edge."""
+) -> None:
+    """Start the capture, or arm it; where a sync pulse is wired, send it and journal its edge."""
     measure, timing = _wiring(run)
     channel, sync_pin = measure.channel, timing.sync_pin
-    async with asyncio.timeout(ARM_S):
+    async with within(ARM_S, Cause.INSTRUMENT_SILENT, "the capture was not started"):
         if sync_pin is None:
             await analyzer.arm(channel)
-        else:
-            async with run.bench.devices.trigger_lock(measure.instrument):
-                await analyzer.arm(channel)
-                edge = await _pulse(edges, sync_pin)
-            delay_s = setup.trigger_delay_max_s
-            recorder.journal(
-                SyncPulse(
-                    pin=sync_pin,
-                    ticks=edge.ticks,
-                    sequence=edge.sequence,
-                    sample=-0.5 * delay_s / setup.period_s,
-                    u_latency_s=delay_s / math.sqrt(12),
-                )
-            )
-    return asyncio.create_task(analyzer.stream(channel, recorder.sink), name=f"stream-{recorder.folder.name}")
+            return
+        async with run.bench.devices.trigger(measure.instrument, timing.instrument):
+            await analyzer.arm(channel)
+            edge = await _pulse(edges, sync_pin)
+    delay_s = setup.trigger_delay_max_s
+    recorder.journal(
+        SyncPulse(
+            pin=sync_pin,
+            ticks=edge.ticks,
+            sequence=edge.sequence,
+            sample=-0.5 * delay_s / setup.period_s,
+            u_latency_s=delay_s / math.sqrt(12),
+        )
+    )
 
 
 async def _pulse(edges: EdgeSource, pin: int) -> Edge:
@@ -192,14 +209,29 @@ async def _report(run: Run, recorder: TraceRecorder, setup: CaptureSetup) -> Non
         await asyncio.sleep(REPORT_S)
 
 
-async def _stop(analyzer: PowerAnalyzer, channel: int, stream: asyncio.Task[int]) -> None:
+async def _stop(run: Run, analyzer: PowerAnalyzer, stream: asyncio.Task[int] | None) -> None:
     """Stop the analyzer and wait for its last samples; what the stream raised stays in its task."""
-    try:
-        async with asyncio.timeout(ARM_S):
-            await analyzer.stop(channel)
-    except (DriverError, TimeoutError) as error:
-        structlog.get_logger().warning("capture_stop_failed", error=str(error))
-    await asyncio.wait({stream}, timeout=STOP_S)
-    if not stream.done():
-        stream.cancel()
-        await asyncio.wait({stream})
+    measure, _ = _wiring(run)
+    stopped = await _tell_stop(analyzer, measure.channel)
+    if stream is not None:
+        await asyncio.wait({stream}, timeout=STOP_S)
+        if not stream.done():
+            stream.cancel()
+            await asyncio.wait({stream})
+        if stream.cancelled() or stream.exception() is not None:
+            stopped = await _tell_stop(analyzer, measure.channel)  # a stream that broke off has ended nothing
+    if not stopped:
+        run.bench.devices.doubt(measure.instrument)
+
+
+async def _tell_stop(analyzer: PowerAnalyzer, channel: int) -> bool:
+    """Stop a capture; the second try finds a new connection where the first one broke."""
+    for _ in range(2):
+        try:
+            async with asyncio.timeout(ARM_S):
+                await analyzer.stop(channel)
+        except (DriverError, TimeoutError) as error:
+            structlog.get_logger().warning("capture_stop_failed", channel=channel, error=str(error))
+        else:
+            return True
+    return False

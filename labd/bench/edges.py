@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from drivers.api import DriverError, Edge, EdgeSource
-from labd.bench.failure import RunFailedError
+import structlog
+
+from drivers.api import DriverError, Edge, EdgeSource, ProtocolError
+from labd.bench.failure import RunFailedError, failing_as, within
 from labd.config import Timing
 from labd.errors import TraceError
 from labd.model.causes import Cause
@@ -45,18 +47,20 @@ class EdgeLog:
 
         Raises:
             DriverError, TraceError: what ended the watch.
+            RunFailedError: the source did not hand over its edges in time, or their time goes backwards.
         """
-        async with asyncio.timeout(SETTLE_S):
+        self._raise_failure()
+        async with within(SETTLE_S, Cause.INSTRUMENT_SILENT, "the edge source did not hand over what it had seen"):
             await self._source.settle()
-        if self._failure is not None:
-            raise self._failure
-        return hold_off(
-            self._edges[mark:],
-            pin=self._timing.pin,
-            polarity=Polarity(self._timing.edge),
-            tick_rate_hz=self._source.tick_rate_hz,
-            hold_off_s=self._timing.hold_us * 1e-6,
-        )
+        self._raise_failure()
+        with failing_as(Cause.INSTRUMENT_NONSENSE, TraceError):
+            return hold_off(
+                self._edges[mark:],
+                pin=self._timing.pin,
+                polarity=Polarity(self._timing.edge),
+                tick_rate_hz=self._source.tick_rate_hz,
+                hold_off_s=self._timing.hold_us * 1e-6,
+            )
 
     async def window_since(self, mark: int) -> tuple[Edge, Edge]:
         """The two edges of the window that was measured since `mark`.
@@ -77,18 +81,28 @@ class EdgeLog:
                 self._edges.append(edge)
                 if self._journal is not None:
                     self._journal(edge)
+            self._failure = ProtocolError("the edge source ended its watch by itself")
         except (DriverError, TraceError) as error:
             self._failure = error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 @asynccontextmanager
 async def watching(source: EdgeSource, timing: Timing) -> AsyncIterator[EdgeLog]:
-    """Watch a board's timing pin inside the block."""
+    """Watch a board's timing pin inside the block. That the watch cannot be ended is no failure of the block."""
     log = EdgeLog(source, timing)
-    async with source.watch(frozenset({timing.pin})) as edges:
-        task = asyncio.create_task(log.collect(edges), name=f"edges-of-pin-{timing.pin}")
+    watch = source.watch(frozenset({timing.pin}))
+    edges = await watch.__aenter__()
+    task = asyncio.create_task(log.collect(edges), name=f"edges-of-pin-{timing.pin}")
+    try:
+        yield log
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
         try:
-            yield log
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+            await watch.__aexit__(None, None, None)
+        except DriverError as error:
+            structlog.get_logger().warning("edge_watch_not_ended", pin=timing.pin, error=str(error))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from drivers.api import (
     ConnectError,
@@ -18,6 +19,7 @@ from drivers.api import (
 from labd.dut.errors import DutLineError, DutProtocolError, DutRebootedError, DutRefusedError, DutSilentError
 from labd.errors import DutError, LabError, TraceError
 from labd.model.causes import Cause
+from labd.model.states import RunStep
 
 
 class RunFailedError(LabError):
@@ -46,17 +48,21 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
     (LimitError, Cause.INSTRUMENT_ERROR),
     (DriverError, Cause.INSTRUMENT_ERROR),
     (TraceError, Cause.TRACE_FAILED),
-    (OSError, Cause.TRACE_FAILED),
 )
 """First match wins, so branches stand before their root."""
 
 
-def failure_of(error: Exception) -> RunFailedError | None:
-    """The failure that `error` amounts to; None for one that nobody foresaw."""
+def failure_of(error: Exception, *, step: RunStep) -> RunFailedError | None:
+    """The failure that `error` amounts to; None for one that nobody foresaw.
+
+    Args:
+        error: What was raised.
+        step: Where in the run.
+    """
     if isinstance(error, RunFailedError):
         return error
     if isinstance(error, TimeoutError):
-        return RunFailedError(Cause.DEADLINE_MISSED, str(error) or "a step took longer than its deadline")
+        return RunFailedError(Cause.DEADLINE_MISSED, str(error) or f"step {step} took longer than its deadline")
     for kind, cause in _CAUSES:
         if isinstance(error, kind):
             return RunFailedError(cause, error.message if isinstance(error, LabError) else str(error))
@@ -70,3 +76,13 @@ def failing_as(cause: Cause, *kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise RunFailedError(cause, str(error)) from error
+
+
+@asynccontextmanager
+async def within(deadline_s: float, cause: Cause, awaited: str) -> AsyncIterator[None]:
+    """Bound the block; `awaited` names, in the message, what then did not happen."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except TimeoutError as error:
+        raise RunFailedError(cause, f"{awaited} within {deadline_s:g} s") from error

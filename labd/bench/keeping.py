@@ -4,28 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
-from labd.errors import TraceError
+from labd.bench.shield import shielded
+from labd.errors import StoreError, TraceError
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.states import TraceState
+from labd.model.tables import Trace
+from labd.trace.meta import TraceMeta
 from labd.trace.recorder import TraceRecorder
 from labd.trace.seal import Seal, salvage, seal
 
 
-async def close_and_seal(recorder: TraceRecorder, database: Database) -> None:
-    """End a recording and seal it; one that cannot be sealed stays as it is and is salvaged at the next start."""
-    folder = recorder.folder
+@asynccontextmanager
+async def recording(meta: TraceMeta, database: Database, traces_dir: Path) -> AsyncIterator[TraceRecorder]:
+    """Record a trace inside the block; at its end it is closed, sealed and noted, whatever has happened.
+
+    A trace that cannot be sealed stays as it is, and is salvaged at the next start.
+
+    Raises:
+        TraceError: it could not be begun, or could not be sealed after a block that went well.
+    """
+    # A task of its own: a cancel while the trace is begun must not lose sight of what was begun.
+    begun = asyncio.create_task(_begin(meta, database, traces_dir), name=f"begin-{meta.trace_id}")
     try:
-        await recorder.close()
-        sealed = await asyncio.to_thread(seal, folder)
-    except TraceError as error:
-        structlog.get_logger().error("trace_seal_failed", trace=folder.name, error=str(error))
-        return
-    await _note(database, folder, sealed)
+        yield await asyncio.shield(begun)
+    except BaseException:
+        try:
+            await shielded(_end_recording(begun, database), f"seal-{meta.trace_id}")
+        except (TraceError, StoreError) as error:
+            structlog.get_logger().error("trace_seal_failed", trace=meta.trace_id, error=str(error))
+        raise
+    await shielded(_end_recording(begun, database), f"seal-{meta.trace_id}")
+
+
+async def _begin(meta: TraceMeta, database: Database, traces_dir: Path) -> TraceRecorder:
+    row = Trace(id=meta.trace_id, run_id=meta.run_id, period_s=meta.period_s, started_at=meta.started_at)
+    await database.write(lambda session: ledger.start_trace(session, row))
+    try:
+        return await TraceRecorder.start(traces_dir, meta)
+    except TraceError:
+        await _end(database, meta.trace_id, TraceState.LOST)
+        raise
+
+
+async def _end_recording(begun: asyncio.Task[TraceRecorder], database: Database) -> None:
+    await asyncio.wait({begun})
+    if begun.exception() is not None:
+        return  # it holds nothing, and who waited for it knows why
+    recorder = begun.result()
+    await recorder.close()
+    sealed = await asyncio.to_thread(seal, recorder.folder)
+    await _note(database, recorder.folder, sealed)
 
 
 async def salvage_left(database: Database, traces_dir: Path) -> None:

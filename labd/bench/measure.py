@@ -145,7 +145,7 @@ class _EnergyTrial:
             first, second = await self.edges.window_since(mark)
             failure = ""
         except (LabError, DriverError, TimeoutError) as error:
-            failure = str(failure_of(error))
+            failure = str(failure_of(error, step=run.step) or error)
             raise
         finally:
             self.capture.recorder.journal(

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 import structlog
 
 from drivers.api import DriverError, LimitError, PowerSupply, SupplyLimits, SupplyMode, SupplyStatus
+from labd.bench.devices import Devices
 from labd.bench.failure import RunFailedError
-from labd.bench.run import shielded
+from labd.bench.shield import shielded
 from labd.config import Board
+from labd.errors import DutError
 from labd.model.causes import Cause
 
 POLL_S = 0.02
@@ -20,8 +22,8 @@ SETTLE_S = 2.0
 """Longest wait for an output to reach its voltage, s."""
 SETTLED = 0.05
 """Share of the set-point that a settled output may be away from it: a gross check, not a measurement."""
-OFF_S = 10.0
-"""Longest wait for an output to go off in clean-up, s."""
+OFF_S = 20.0
+"""Longest wait for an output to go off in clean-up, s: time for a dead connection to be found and opened anew."""
 WATCHDOG_S = 60.0
 """The supply's own watchdog: outputs go off this long after the daemon's last message, s."""
 
@@ -37,7 +39,8 @@ async def discharge(supply: PowerSupply, board: Board) -> None:
     status: SupplyStatus | None = None
     try:
         async with asyncio.timeout(board.supply.discharge_s):
-            while (status := await supply.supply_status(channel)).voltage_v >= limit_v:
+            # Asked this way round, a reading that is not a number keeps the wait up.
+            while not (status := await supply.supply_status(channel)).voltage_v < limit_v:
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         seen = "nothing could be measured" if status is None else f"it still measured {status.voltage_v:.3g} V"
@@ -47,8 +50,13 @@ async def discharge(supply: PowerSupply, board: Board) -> None:
 
 
 @asynccontextmanager
-async def powered(supply: PowerSupply, board: Board, voltage_v: float) -> AsyncIterator[None]:
-    """Feed the board inside the block; the output goes off at its end, also when the block is cancelled."""
+async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v: float) -> AsyncIterator[None]:
+    """Feed the board inside the block; the output goes off at its end, also when the block is cancelled.
+
+    Raises:
+        RunFailedError: the output did not reach its voltage, or the block failed because a protection has switched
+            the board off (`board_overload`).
+    """
     channel = board.supply.channel
     limits = SupplyLimits(board.limits.voltage_max_v, board.limits.current_max_a)
     if voltage_v > limits.voltage_max_v:
@@ -59,12 +67,18 @@ async def powered(supply: PowerSupply, board: Board, voltage_v: float) -> AsyncI
         await supply.arm_watchdog(WATCHDOG_S)
         await supply.output_on(channel)
         await _settle(supply, board, voltage_v)
-        yield
+        try:
+            yield
+        except (DutError, RunFailedError) as error:
+            # A board that a protection has switched off is silent too: the supply knows better.
+            if reason := await _tripped(supply, board):
+                raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
+            raise
     finally:
-        await shielded(_off(supply, board), f"output-off-{board.id}")
+        await shielded(_off(devices, board), f"output-off-{board.id}")
 
 
-async def tripped(supply: PowerSupply, board: Board) -> str:
+async def _tripped(supply: PowerSupply, board: Board) -> str:
     """What protection has switched the board off, in words; empty if none has, or the supply does not say."""
     try:
         status = await supply.supply_status(board.supply.channel)
@@ -93,11 +107,12 @@ async def _settle(supply: PowerSupply, board: Board, voltage_v: float) -> None:
         ) from error
 
 
-async def _off(supply: PowerSupply, board: Board) -> None:
+async def _off(devices: Devices, board: Board) -> None:
+    """Switch the board off by whatever connection there is now: the one that the run began with may be gone."""
     log = structlog.get_logger()
     try:
         async with asyncio.timeout(OFF_S):
-            await supply.output_off(board.supply.channel)
+            await devices.switch_off(board.supply.instrument, board.supply.channel)
     except (DriverError, TimeoutError) as error:
-        # Nobody can be told by an exception here: the run already has its own end. The watchdog is the second net.
+        # Nobody can be told by an exception here: the run already has its own end, and it is tried for again.
         log.error("output_off_failed", board=board.id, error=str(error), watchdog_s=WATCHDOG_S)

@@ -17,10 +17,9 @@ from labd.bench.failure import RunFailedError, failing_as, failure_of
 from labd.bench.flashing import digest_of, ensure_image
 from labd.bench.measure import measure
 from labd.bench.plan import RunPlan
-from labd.bench.power import discharge, powered, tripped
+from labd.bench.power import discharge, powered
 from labd.bench.run import Bench, Run
 from labd.dut.session import DutSession
-from labd.errors import DutError
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.states import RunStep
@@ -38,10 +37,14 @@ async def perform(plan: RunPlan, bench: Bench) -> Ending:
             await run.enter(RunStep.SCORE)
             return await conclude(run)
     except Exception as error:
-        failure = failure_of(error)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # what then failed in clean-up does not unmake the cancel
+            run.log.warning("run_cancelled", step=run.step, error=str(error))
+            raise asyncio.CancelledError from error
+        failure = failure_of(error, step=run.step)
         if failure is None:
             run.log.exception("run_broke")
-            return Ending(Cause.INTERNAL, f"{type(error).__name__}: {error}")
+            return Ending(Cause.INTERNAL, f"at step {run.step}: {type(error).__name__}: {error}")
         run.log.warning("run_failed", cause=failure.cause, detail=failure.message)
         return Ending(failure.cause, failure.message)
     finally:
@@ -51,19 +54,20 @@ async def perform(plan: RunPlan, bench: Bench) -> Ending:
 async def _put_image(run: Run, supply: PowerSupply) -> None:
     """See that the board holds the plan's image, and leave it dark."""
     plan, database = run.plan, run.bench.database
-    run.firmware_sha256 = await digest_of(plan.image)
-    if plan.image_sha256 not in (None, run.firmware_sha256):
+    digest = await digest_of(plan.image)
+    if plan.image_sha256 not in (None, digest):
         raise RunFailedError(
-            Cause.FIRMWARE_MISSING, f"{plan.image.name} has digest {run.firmware_sha256}, not the one the job names"
+            Cause.FIRMWARE_MISSING, f"{plan.image.name} has digest {digest}, not {plan.image_sha256} as the job asks"
         )
     await run.enter(RunStep.DISCHARGE)
     await discharge(supply, plan.board)
     if plan.board.flash is None:
         return
     await run.enter(RunStep.FLASH)
-    async with powered(supply, plan.board, plan.voltage_v):
+    async with powered(run.bench.devices, supply, plan.board, plan.voltage_v):
         await ensure_image(plan.board.flash, plan.image, run.bench.drivers)
-    await database.write(lambda session: ledger.set_firmware(session, plan.run_id, run.firmware_sha256))
+    run.firmware_sha256 = digest
+    await database.write(lambda session: ledger.set_firmware(session, plan.run_id, digest))
     await discharge(supply, plan.board)
 
 
@@ -73,16 +77,13 @@ async def _board_up(run: Run, supply: PowerSupply) -> AsyncIterator[DutSession]:
     plan = run.plan
     async with _line(run) as line:
         await run.enter(RunStep.POWER_ON)
-        async with powered(supply, plan.board, plan.voltage_v), DutSession(line) as dut:
-            try:
-                await run.enter(RunStep.HANDSHAKE)
-                await _handshake(run, dut)
-                yield dut
-            except DutError as error:
-                # A board that a protection has switched off is silent too: the supply knows better.
-                if reason := await tripped(supply, plan.board):
-                    raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
-                raise
+        async with (
+            powered(run.bench.devices, supply, plan.board, plan.voltage_v),
+            DutSession(line) as dut,
+        ):
+            await run.enter(RunStep.HANDSHAKE)
+            await _handshake(run, dut)
+            yield dut
 
 
 @asynccontextmanager
@@ -104,6 +105,8 @@ async def _handshake(run: Run, dut: DutSession) -> None:
     plan = run.plan
     mode = await dut.boot()
     if mode is None or mode.value != plan.mode.image.value:
+        if mode is None and dut.garbage_bytes:
+            raise RunFailedError(Cause.BOARD_NONSENSE, f"{dut.garbage_bytes} bytes of noise hid the board's banner")
         said = "does not say its mode" if mode is None else f"is built for {mode.value}"
         raise RunFailedError(Cause.WRONG_MODE, f"the firmware {said}, the job needs {plan.mode.image.value}")
     identity = await dut.identify()

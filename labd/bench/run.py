@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -19,8 +18,6 @@ from labd.model import ledger
 from labd.model.database import Database
 from labd.model.states import RunStep
 from labd.model.tables import Score, Window
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,11 @@ class Run:
         self.trace: Path | None = None
         """Folder of the run's trace, once there is one."""
         self._progress = Progress(plan.job_id, plan.run_id, plan.board.id, RunStep.LEASED, trials=plan.rounds)
+
+    @property
+    def step(self) -> RunStep:
+        """The step that was begun last."""
+        return self._progress.step
 
     async def enter(self, step: RunStep, **facts: Any) -> None:
         """Begin a step; `facts` are what was read back so far."""
@@ -82,18 +84,3 @@ class Run:
             created_at=datetime.now(UTC),
         )
         await self.bench.database.write(lambda session: ledger.add_score(session, score))
-
-
-async def shielded(work: Awaitable[T], name: str) -> T:
-    """Do clean-up to its end even if the caller is cancelled meanwhile; the cancel goes on afterwards.
-
-    The work bounds its own time.
-    """
-    task = asyncio.ensure_future(work)
-    if isinstance(task, asyncio.Task):
-        task.set_name(name)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -41,9 +41,9 @@ class RunStep(StrEnum):
 
     LEASED = "leased"
     DISCHARGE = "discharge"
+    FLASH = "flash"
     POWER_ON = "power_on"
     HANDSHAKE = "handshake"
-    FLASH = "flash"
     CALIBRATE = "calibrate"
     MEASURE = "measure"
     SEAL = "seal"
