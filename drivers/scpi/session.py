@@ -263,6 +263,7 @@ class ScpiSession:
         self.resource = resource
         self._dialogue = Dialogue(resource, greet)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"scpi:{resource}")
+        self._closed = False
 
     async def run(self, work: Callable[[Dialogue], T], *, deadline_s: float = 5.0) -> T:
         """Let the instrument's thread do `work` and return its result.
@@ -276,7 +277,10 @@ class ScpiSession:
 
         Raises:
             DriverError: what went wrong; unless the device itself reported it, the connection has been closed.
+            ConnectError: also after `close`: others may still hold a device that was given up.
         """
+        if self._closed:
+            raise ConnectError(f"{self.resource}: the session was closed")
         cancelled = threading.Event()
 
         def bounded() -> T:
@@ -295,5 +299,6 @@ class ScpiSession:
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._dialogue.close)
         self._thread.shutdown()
