@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -43,6 +44,9 @@ class Endpoint:
             protocol=aiomqtt.ProtocolVersion.V311,
             keepalive=15,
             timeout=10.0,
+            # An acknowledgement and the reply after it are two small writes: with Nagle's algorithm the second one
+            # waits for the peer's delayed acknowledgement, 40 ms each way (measured: 88 ms a round trip, not 1 ms).
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
 
     def __str__(self) -> str:
