@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from labd.errors import LabError, NotFoundError, TraceError, UnreachableError
 from labd.trace.layout import SEAL
@@ -50,7 +50,11 @@ class Pulled:
     sealed: bool
 
 
-_FILES = TypeAdapter(tuple[TraceFile, ...])
+class _Listing(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    trace_id: str
+    files: tuple[TraceFile, ...]
 
 
 async def pull_trace(url: str, folder: Path, *, timeout_s: float, progressed: Progressed) -> Pulled:
@@ -71,26 +75,26 @@ async def pull_trace(url: str, folder: Path, *, timeout_s: float, progressed: Pr
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
         source = _Source(session, url, progressed)
-        files = await source.list()
+        listing = await source.list()
         try:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            return await _pull_files(source, files, folder)
+            return await _pull_files(source, listing, folder)
         except OSError as error:
             raise TraceError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
 
 
-async def _pull_files(source: _Source, files: tuple[TraceFile, ...], folder: Path) -> Pulled:
+async def _pull_files(source: _Source, listing: _Listing, folder: Path) -> Pulled:
     sealed: dict[str, str] = {}
-    if listed := [file for file in files if file.name == SEAL]:
+    if listed := [file for file in listing.files if file.name == SEAL]:
         await source.pull(listed[0], _Target(folder, listed[0]))
         sealed = {str(name): digest for name, digest in (await asyncio.to_thread(_read_seal, folder)).sha256.items()}
-    for file in files:
+    for file in listing.files:
         if file.name != SEAL:
             checked = file.model_copy(update={"sha256": sealed.pop(file.name, file.sha256)})
             await source.pull(checked, _Target(folder, checked))
     if sealed:
         raise TraceError(f"the lab does not offer {', '.join(sorted(sealed))}, which was sealed", where=source.url)
-    return Pulled(source.url.rstrip("/").rpartition("/")[2], folder, files, sealed=bool(listed))
+    return Pulled(listing.trace_id, folder, listing.files, sealed=bool(listed))
 
 
 def _read_seal(folder: Path) -> Seal:
@@ -154,12 +158,12 @@ class _Source:
     url: str
     progressed: Progressed
 
-    async def list(self) -> tuple[TraceFile, ...]:
+    async def list(self) -> _Listing:
         """The files of the trace."""
         try:
             async with self.session.get(self.url) as response:
                 self._check(response)
-                return _FILES.validate_json(await response.read())
+                return _Listing.model_validate_json(await response.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
         except ValidationError as error:
