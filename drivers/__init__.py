@@ -1,1 +1,1 @@
-"""Drivers of instruments, serial lines and flash probes. labd imports `drivers.api` and nothing else of this package."""
+"""Drivers of instruments, serial lines and flash probes; `drivers.api` is all that labd imports of them."""
