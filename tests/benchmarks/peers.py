@@ -1,0 +1,97 @@
+"""The two processes that answer over the broker: labd itself, and one that only sends back.
+
+Both print a line when they listen, and run until terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from labd.bench.progress import ProgressFeed
+from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.session import MqttSession
+from tests.service.labs import open_lab
+
+ECHO_REQUEST = "echo/request"
+ECHO_REPLY = "echo/reply"
+
+
+@asynccontextmanager
+async def peer(kind: str, port: int, *more: str) -> AsyncIterator[None]:
+    """Run one of them as a child process, from when it listens.
+
+    Args:
+        kind: `serve` for labd, with the folder of its database as one more argument; `echo` for the other, with the
+            length of its answers in bytes.
+        port: The broker's.
+        more: Further arguments.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, kind, str(port), *more, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            if not await process.stdout.readline():
+                raise RuntimeError(f"the {kind} process did not start")
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def serve(endpoint: Endpoint, folder: Path) -> None:
+    """A lab on MQTT, with nothing that would run its jobs; its log is filtered as a daemon's is, at info."""
+    async with open_lab(folder) as (lab, _):
+        session = MqttSession(lab, endpoint, ProgressFeed())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.run())
+            await session.online.wait()
+            print("online", flush=True)
+
+
+async def echo(endpoint: Endpoint, answer_bytes: int) -> None:
+    """Answer every message with one of a given length, as the bare client library does it."""
+    answer = b"x" * answer_bytes
+    async with endpoint.client() as client:
+        await client.subscribe(ECHO_REQUEST, qos=1)
+        print("online", flush=True)
+        async for _ in client.messages:
+            await client.publish(ECHO_REPLY, answer, qos=1)
+
+
+async def _until_terminated(kind: str, endpoint: Endpoint, more: list[str]) -> None:
+    work = asyncio.create_task(serve(endpoint, Path(more[0])) if kind == "serve" else echo(endpoint, int(more[0])))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.result()
+
+
+def main() -> None:
+    """Be one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["serve", "echo"])
+    parser.add_argument("port", type=int)
+    parser.add_argument("more", nargs="*")
+    arguments = parser.parse_args()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    asyncio.run(_until_terminated(arguments.kind, Endpoint("127.0.0.1", arguments.port), arguments.more))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""How long a client waits for its job to be accepted, which it is once it is on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import aiomqtt
+
+from labd.mqtt.topics import Topics
+from tests.benchmarks.figure import Better, Figure
+from tests.benchmarks.peers import ECHO_REPLY, ECHO_REQUEST, peer
+from tests.brokers import mosquitto
+
+LIMIT = 2.0
+TOPICS = Topics("bench-1")
+CLIENT = "bench"
+JOB = {"benchmark": "digits01", "mode": "energy", "board": {"tags": ["energy"]}, "trials": 5, "min_window_s": 1.0}
+REPLY = b'{"request_id":"r00000001","ok":true,"result":{"job_id":100,"state":"queued"},"error":null}'
+ANSWER_S = 10.0
+REST_S = 0.02
+
+
+async def submit_latency(each: int = 300) -> Figure:
+    """Submit to accepted reply, p50, over a bare round trip through the same broker plus a bare FULL commit.
+
+    The daemon, the echoing client and the broker are processes of their own. One submit, one echo and one commit take
+    turns, `each` times. The echo's payloads have the lengths of request and reply, the row that of the request. Each
+    turn begins when the lab has told all about the job before and has come to rest: in life a person's second job comes
+    no sooner.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="labd-bench-"))
+    ours: list[float] = []
+    trips: list[float] = []
+    commits: list[float] = []
+    try:
+        (folder / "lab").mkdir()
+        async with (
+            mosquitto(folder) as broker,
+            peer("serve", broker.endpoint.port, str(folder / "lab")),
+            peer("echo", broker.endpoint.port, str(len(REPLY))),
+            broker.endpoint.client() as client,
+        ):
+            for topic in (TOPICS.reply(CLIENT), TOPICS.event, ECHO_REPLY):
+                await client.subscribe(topic, qos=1)
+            with closing(_database(folder / "bare.db")) as database:
+                for number in range(each):
+                    request = json.dumps({"request_id": f"r{number:08}", "client": CLIENT, "params": JOB}).encode()
+                    took_s, reply = await _round_trip(
+                        client, TOPICS.request("job.submit"), request, TOPICS.reply(CLIENT)
+                    )
+                    if not json.loads(reply)["ok"]:
+                        raise RuntimeError(f"the lab refused the job: {reply.decode()}")
+                    ours.append(took_s)
+                    await _next(client, TOPICS.event)
+                    await asyncio.sleep(REST_S)
+                    trips.append((await _round_trip(client, ECHO_REQUEST, request, ECHO_REPLY))[0])
+                    commits.append(_commit(database, request))
+                    await asyncio.sleep(REST_S)
+    finally:
+        shutil.rmtree(folder)
+    trip_s, commit_s, labd_s = map(statistics.median, (trips, commits, ours))
+    return Figure(
+        "submit_latency",
+        labd_s / (trip_s + commit_s),
+        "1",
+        LIMIT,
+        Better.LOWER,
+        f"bare round trip {trip_s * 1e3:.2f} ms and FULL commit {commit_s * 1e3:.2f} ms; labd {labd_s * 1e3:.2f} ms",
+    )
+
+
+async def _round_trip(client: aiomqtt.Client, topic: str, payload: bytes, reply_topic: str) -> tuple[float, bytes]:
+    """Publish and wait for the answer; return how long that took, s, and the answer."""
+    began = time.perf_counter()
+    publishing = asyncio.create_task(client.publish(topic, payload, qos=1))
+    answer = await _next(client, reply_topic)
+    took_s = time.perf_counter() - began
+    await publishing
+    return took_s, answer
+
+
+async def _next(client: aiomqtt.Client, topic: str) -> bytes:
+    async with asyncio.timeout(ANSWER_S):
+        async for message in client.messages:
+            if message.topic.value == topic:
+                assert isinstance(message.payload, bytes)
+                return message.payload
+    raise RuntimeError("the broker has gone")
+
+
+def _database(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE job (id INTEGER PRIMARY KEY, spec BLOB)")
+    return database
+
+
+def _commit(database: sqlite3.Connection, row: bytes) -> float:
+    """Time of one row's insertion and durable commit, s."""
+    began = time.perf_counter()
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("INSERT INTO job (spec) VALUES (?)", (row,))
+    database.execute("COMMIT")
+    return time.perf_counter() - began
