@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
 from sqlmodel import Session
 
-from drivers.api import find_drivers
+from drivers.api import Driver, driver_loaders
 from labd.bench.devices import Devices
 from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
@@ -66,8 +66,9 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
     Raises:
         LabError: the lab cannot start: its database, its broker's address or its port cannot be used.
     """
-    drivers = find_drivers()
-    await switch_outputs_off(config, drivers, OUTPUTS_OFF_S)
+    loaders = driver_loaders()
+    drivers = {name: loaders[name]() for name in config.driver_names}
+    await _all_off(config, drivers)
     await asyncio.to_thread(_prepare, config)
     async with Database.open(config.database_url) as database, _broker(config) as broker:
         await _recover(config, database)
@@ -79,6 +80,17 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
             ),
         ):
             yield
+
+
+async def _all_off(config: LabConfig, drivers: Mapping[str, Driver]) -> None:
+    """Before anything else: whatever a dead daemon left on goes off."""
+    log = structlog.get_logger()
+    for output in await switch_outputs_off(config, drivers, OUTPUTS_OFF_S):
+        bound = log.bind(instrument=output.instrument, channel=output.channel)
+        if output.off:
+            bound.info("output_switched_off")
+        else:
+            bound.error("output_off_failed", error=output.error)
 
 
 def _prepare(config: LabConfig) -> None:

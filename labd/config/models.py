@@ -195,6 +195,13 @@ class LabConfig(Model):
         """Where the traces lie."""
         return self.lab.data_dir / "traces"
 
+    @property
+    def driver_names(self) -> frozenset[str]:
+        """Names of all drivers that the lab uses."""
+        lines = {board.serial.driver for board in self.board}
+        probes = {board.flash.driver for board in self.board if board.flash is not None}
+        return frozenset({instrument.driver for instrument in self.instrument} | lines | probes)
+
     def board_by_id(self, board_id: str) -> Board | None:
         """The board of that id."""
         return next((board for board in self.board if board.id == board_id), None)
