@@ -118,7 +118,10 @@ class Trial(SQLModel, table=True):
 
 
 class Window(SQLModel, table=True):
-    """The span of a trial between its two timing edges, on the clock named by `method` (`edges` or `lap`)."""
+    """The span of a trial between its two timing edges, on the clock named by `method` (`edges` or `lap`).
+
+    Where it lies on the trace is the scorer's finding, and stands in the score.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     trial_id: int = Field(foreign_key="trial.id", index=True)
@@ -127,8 +130,6 @@ class Window(SQLModel, table=True):
     stop_ticks: int = Field(sa_type=BigInteger)
     tick_rate_hz: float
     duration_s: float
-    start_sample: float | None = None
-    stop_sample: float | None = None
 
 
 class Trace(SQLModel, table=True):

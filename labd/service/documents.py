@@ -223,8 +223,6 @@ def _window(window: Window) -> WindowDocument:
         stop_ticks=window.stop_ticks,
         tick_rate_hz=window.tick_rate_hz,
         duration_s=window.duration_s,
-        start_sample=window.start_sample,
-        stop_sample=window.stop_sample,
     )
 
 

@@ -205,15 +205,13 @@ class CauseDocument(Message):
 
 
 class WindowDocument(Message):
-    """The timed span of a trial, on the clock of `method`; samples are indices of the trace."""
+    """The timed span of a trial, on the clock of `method`; where it lies on the trace stands in the score."""
 
     method: str
     start_ticks: int
     stop_ticks: int
     tick_rate_hz: float
     duration_s: float
-    start_sample: float | None
-    stop_sample: float | None
 
 
 class TrialDocument(Message):

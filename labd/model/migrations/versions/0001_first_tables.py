@@ -78,8 +78,6 @@ def upgrade() -> None:
         sa.Column("stop_ticks", sa.BigInteger(), nullable=False),
         sa.Column("tick_rate_hz", sa.Float(), nullable=False),
         sa.Column("duration_s", sa.Float(), nullable=False),
-        sa.Column("start_sample", sa.Float(), nullable=True),
-        sa.Column("stop_sample", sa.Float(), nullable=True),
     )
     op.create_table(
         "trace",
