@@ -72,7 +72,7 @@ def find_compiler() -> Compiler:
     if not command:
         if importlib.util.find_spec("ziglang") is None:
             raise BuildError(
-                "no C compiler found: install one (apt-get install gcc), set CC, or pip install 'labd[firmware]'"
+                "no C compiler found: install one (apt-get install gcc), set CC, or pip install 'labd[zig]'"
             )
         # A named target, or else the image would follow this machine's processor and version of the C library.
         pinned = platform.libc_ver()[0] == "glibc" and platform.machine() in ("x86_64", "aarch64", "riscv64")
@@ -129,7 +129,7 @@ def _generate(benchmark: str, out: Path) -> Path:
     )
     if done.returncode != 0:
         missing = "ModuleNotFoundError" in done.stderr
-        remedy = "; pip install 'labd[firmware]' brings what the converter needs" if missing else ""
+        remedy = "; pip install 'labd[zig]' brings what the converter needs" if missing else ""
         raise BuildError(f"the model {benchmark} was not converted{remedy}:\n{done.stderr.rstrip()}")
     return out / f"{benchmark}.c"
 
