@@ -129,7 +129,7 @@ def _generate(benchmark: str, out: Path) -> Path:
     )
     if done.returncode != 0:
         missing = "ModuleNotFoundError" in done.stderr
-        remedy = "; pip install 'labd[zig]' brings what the converter needs" if missing else ""
+        remedy = "; pip install 'labd[firmware]' brings what the converter needs" if missing else ""
         raise BuildError(f"the model {benchmark} was not converted{remedy}:\n{done.stderr.rstrip()}")
     return out / f"{benchmark}.c"
 
