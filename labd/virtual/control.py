@@ -48,6 +48,12 @@ class OutputsRequest(_Request):
     op: Literal["outputs"]
 
 
+class SwitchingsRequest(_Request):
+    """The newest switchings of every analyzer's outputs, oldest first."""
+
+    op: Literal["switchings"]
+
+
 class BoardsRequest(_Request):
     """The state of every board."""
 
@@ -84,11 +90,26 @@ class OutputReport(BaseModel):
     """Bits of the questionable status register."""
 
 
-Request = Annotated[FaultRequest | TruthRequest | OutputsRequest | BoardsRequest, Field(discriminator="op")]
+class SwitchingReport(BaseModel):
+    """An output was switched by a command or a protection; `energized` is what there was then."""
+
+    model_config = ConfigDict(frozen=True)
+
+    analyzer: str
+    channel: int
+    at_s: float
+    """Rack time, s."""
+    energized: bool
+
+
+Request = Annotated[
+    FaultRequest | TruthRequest | OutputsRequest | SwitchingsRequest | BoardsRequest, Field(discriminator="op")
+]
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
 
 _WINDOWS = TypeAdapter(list[TrueWindow])
 _OUTPUTS = TypeAdapter(list[OutputReport])
+_SWITCHINGS = TypeAdapter(list[SwitchingReport])
 _BOARDS = TypeAdapter(list[BoardState])
 
 
@@ -185,6 +206,10 @@ class RackControl:
         """All outputs. Raises `UnreachableError`."""
         return _OUTPUTS.validate_python(self._ask(OutputsRequest(op="outputs")))
 
+    def switchings(self) -> list[SwitchingReport]:
+        """The newest switchings of all outputs, oldest first. Raises `UnreachableError`."""
+        return _SWITCHINGS.validate_python(self._ask(SwitchingsRequest(op="switchings")))
+
     def boards(self) -> list[BoardState]:
         """All boards. Raises `UnreachableError`."""
         return _BOARDS.validate_python(self._ask(BoardsRequest(op="boards")))
@@ -226,6 +251,10 @@ class AsyncRackControl:
     async def outputs(self) -> list[OutputReport]:
         """All outputs. Raises `UnreachableError`."""
         return _OUTPUTS.validate_python(await self._ask(OutputsRequest(op="outputs")))
+
+    async def switchings(self) -> list[SwitchingReport]:
+        """The newest switchings of all outputs, oldest first. Raises `UnreachableError`."""
+        return _SWITCHINGS.validate_python(await self._ask(SwitchingsRequest(op="switchings")))
 
     async def boards(self) -> list[BoardState]:
         """All boards. Raises `UnreachableError`."""

@@ -27,6 +27,7 @@ from labd.virtual.n6705c_channel import (
     ModuleSpec,
     OutputState,
     Questionable,
+    Switching,
 )
 from labd.virtual.scpi import (
     Args,
@@ -124,6 +125,10 @@ class N6705C:
     def outputs(self) -> dict[int, OutputState]:
         """Return the state of each output, for tests."""
         return {number_: channel.state for number_, channel in self._channels.items()}
+
+    def switchings(self) -> dict[int, list[Switching]]:
+        """Return the newest switchings of each output, oldest first, for tests."""
+        return {number_: list(channel.switchings) for number_, channel in self._channels.items()}
 
     # --- what goes on by itself -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntFlag, StrEnum
@@ -20,6 +21,7 @@ PERIOD_MAX_S = 60.0
 NOISE_PERIOD_S = 204.8e-6
 """The period for which a module's noise is stated; over longer ones it averages out as white noise does."""
 FIFO_S = 20.0
+KEPT_SWITCHINGS = 256
 OVERRANGE = 1.02
 """A range reads to 2 % above its name: the 3 A range ends at 3.06 A."""
 
@@ -113,6 +115,14 @@ class OutputState:
     tripped: Questionable
 
 
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """At rack time `at_s` a command or a protection has switched the output, and this is what there was then."""
+
+    at_s: float
+    energized: bool
+
+
 @dataclass(slots=True)
 class _Output:
     on: bool = False
@@ -156,6 +166,8 @@ class Channel:
         self._output = _Output()
         self._running: _Log | None = None
         self._state = LogState.IDLE
+        self.switchings: deque[Switching] = deque(maxlen=KEPT_SWITCHINGS)
+        """The newest switchings, oldest first; a command that changes nothing is one too."""
         self._errors: Mapping[tuple[int, int], AnalyzerErrors] = {
             (i, v): self._draw(i, v) for i in range(len(module.current)) for v in range(len(module.voltage))
         }
@@ -203,13 +215,13 @@ class Channel:
         self.log = LogSettings()
         self.abort()
         if was_on:
-            self._feed()
+            self._switch()
 
     def switch(self, *, on: bool) -> None:
         """Program the output on or off."""
         self._output.on = on
         self._output.cc_since_s = None
-        self._feed()
+        self._switch()
         self.watch()
 
     def set_voltage(self, volt: float) -> None:
@@ -239,14 +251,14 @@ class Channel:
         was_on = self.energized
         self._output.tripped |= why
         if was_on:
-            self._feed()
+            self._switch()
 
     def clear_protection(self) -> None:
         """Give the output back the state it was programmed to."""
         if self._output.tripped:
             self._output.tripped = Questionable(0)
             self._output.cc_since_s = None
-            self._feed()
+            self._switch()
 
     def watch(self) -> None:
         """Let the protections look at the terminals once."""
@@ -263,6 +275,10 @@ class Channel:
             out.cc_since_s = now
         elif out.overcurrent and now - out.cc_since_s >= self.module.overcurrent_delay_s:
             self.trip(Questionable.OC)
+
+    def _switch(self) -> None:
+        self._feed()
+        self.switchings.append(Switching(self._clock.now(), self.energized))
 
     def _feed(self) -> None:
         volt = self._output.voltage_v if self.energized else 0.0

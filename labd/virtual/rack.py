@@ -29,6 +29,8 @@ from labd.virtual.control import (
     OutputReport,
     OutputsRequest,
     Request,
+    SwitchingReport,
+    SwitchingsRequest,
     TruthRequest,
     serve_control,
 )
@@ -141,6 +143,8 @@ class VirtualRack:
                 return list(self.seats[name].truth.windows)
             case OutputsRequest():
                 return self._outputs()
+            case SwitchingsRequest():
+                return self._switchings()
             case BoardsRequest():
                 return [self._state(name) for name in self.seats]
 
@@ -264,6 +268,15 @@ class VirtualRack:
             for name, analyzer in self.analyzers.items()
             for channel, state in analyzer.outputs().items()
         ]
+
+    def _switchings(self) -> list[SwitchingReport]:
+        reports = [
+            SwitchingReport(analyzer=name, channel=channel, at_s=each.at_s, energized=each.energized)
+            for name, analyzer in self.analyzers.items()
+            for channel, switchings in analyzer.switchings().items()
+            for each in switchings
+        ]
+        return sorted(reports, key=lambda report: report.at_s)
 
     def _state(self, name: str) -> BoardState:
         board = self.seats[name].board

@@ -206,6 +206,10 @@ async def test_the_back_door_tells_outputs_boards_and_refuses_nonsense(tmp_path:
         assert output.voltage_v == 3.0
         (board,) = await control.boards()
         assert (board.id, board.powered, board.image_sha256) == ("board-1", True, None)
+        await scpi(port, "OUTP OFF,(@1)", "OUTP OFF,(@1)", "*OPC?")
+        switchings = await control.switchings()
+        assert [each.energized for each in switchings] == [True, False, False]
+        assert switchings[0].at_s < board.now_s < switchings[1].at_s
         assert await control.truth("board-1") == []
         for device, fault in (("board-9", "silent"), ("board-1", "no_such_fault"), ("psu-1", "lost_edge")):
             with pytest.raises(NotFoundError):
