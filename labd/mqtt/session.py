@@ -128,6 +128,9 @@ class MqttSession:
         topic = sender.reply_to if allowed and sender.reply_to else self._topics.reply(sender.client or NOBODY)
         try:
             await client.publish(topic, reply.model_dump_json(), qos=1)
+            _log.info(
+                "request_answered", verb=verb[:64], client=sender.client, request_id=sender.request_id, ok=reply.ok
+            )
             if message.retain:
                 await client.publish(message.topic.value, b"", qos=1, retain=True)
         except aiomqtt.MqttError as lost:

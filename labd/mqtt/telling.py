@@ -21,6 +21,8 @@ INFLIGHT_MAX = 10
 """Publishes at once; more of them flood the client library's log (measured)."""
 PAGE = 50
 """Jobs of one read when all are told."""
+GATHER_S = 0.02
+"""How long a committed event may wait for others, s."""
 EXPIRE_EVERY_S = 3600.0
 
 EVENTS_TOLD = "mqtt.events"
@@ -59,6 +61,8 @@ class Telling:
             news = await database.read(partial(read_news, lab=self._lab, after=position))
             if not news.events:
                 await database.committed_since(commits)
+                # Replies to whatever made the commit go first, and the events of a burst are told together.
+                await asyncio.sleep(GATHER_S)
                 continue
             await self._keep((self._topics.job(job.id), job) for job in news.jobs)
             await self._keep((self._topics.board(board.id), board) for board in news.boards)

@@ -71,9 +71,7 @@ async def answer(lab: Lab, verb: str, payload: bytes, sender: Sender) -> Reply:
                 remedy=f"use one of: {', '.join(VERBS)}",
             )
         else:
-            result = await served.answer(lab, verb, payload)
-            _log.info("request_answered", verb=verb, client=sender.client, request_id=sender.request_id)
-            return Reply(request_id=sender.request_id, ok=True, result=result)
+            return Reply(request_id=sender.request_id, ok=True, result=await served.answer(lab, verb, payload))
     except ValidationError as invalid:
         error = _invalid(invalid)
     except RequestError as refused:
