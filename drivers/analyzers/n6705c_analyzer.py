@@ -125,8 +125,12 @@ class LogChannels(Mainframe):
     async def arm(self, channel: int) -> None:
         """Initiate the log. See `PowerAnalyzer.arm`; `DeviceError` if it was not configured."""
         log = self._log_of(channel)
-        await self.session.run(lambda device: device.command(f"INIT:ELOG (@{channel})"))
-        log.armed = True
+
+        def work(device: Dialogue) -> None:
+            device.command(f"INIT:ELOG (@{channel})")
+            log.armed = True  # here, so that no status asked for meanwhile takes the converters for free
+
+        await self.session.run(work)
 
     async def stream(self, channel: int, sink: BlockSink) -> int:
         """Empty the FIFO again and again until `stop`. See `PowerAnalyzer.stream`.
@@ -169,8 +173,11 @@ class LogChannels(Mainframe):
             await self._abort(channel)
 
     async def _abort(self, channel: int) -> None:
-        await self.session.run(lambda device: device.command(f"ABOR:ELOG (@{channel})"))
-        self._logs.pop(channel, None)
+        def work(device: Dialogue) -> None:
+            device.command(f"ABOR:ELOG (@{channel})")
+            self._logs.pop(channel, None)
+
+        await self.session.run(work)
 
     def newest(self, channel: int) -> Mapping[Quantity, float] | None:
         """Return the newest sample of a log under way. See `Mainframe.newest`."""

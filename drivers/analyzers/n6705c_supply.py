@@ -144,9 +144,9 @@ class SupplyChannels(Mainframe):
         NaN before the first one. See `PowerSupply.supply_status`.
         """
         self.know(channel)
-        logged = self.newest(channel)
 
         def work(device: Dialogue) -> SupplyStatus:
+            logged = self.newest(channel)
             operation = device.ask_flags(f"STAT:OPER:COND? (@{channel})")
             questionable = device.ask_flags(f"STAT:QUES:COND? (@{channel})")
             if logged is not None:
