@@ -117,6 +117,8 @@ class TraceWriter:
             writer = cls(folder, meta, lock, sync_s=sync_s, coalesce_s=coalesce_s)
             sync_folder(folder)
         except FileExistsError as error:
+            if not traces_dir.is_dir():
+                raise TraceError("a file lies where the traces' folder should be", where=str(traces_dir)) from error
             raise TraceError("a trace of this name exists already", where=str(folder)) from error
         except OSError as error:
             if lock >= 0:
