@@ -212,14 +212,16 @@ async def _report(run: Run, recorder: TraceRecorder, setup: CaptureSetup) -> Non
 async def _stop(run: Run, analyzer: PowerAnalyzer, stream: asyncio.Task[int] | None) -> None:
     """Stop the analyzer and wait for its last samples; what the stream raised stays in its task."""
     measure, _ = _wiring(run)
-    stopped = await _tell_stop(analyzer, measure.channel)
+    stopped = False
+    if stream is None or not stream.done():
+        stopped = await _tell_stop(analyzer, measure.channel)
     if stream is not None:
         await asyncio.wait({stream}, timeout=STOP_S)
         if not stream.done():
             stream.cancel()
             await asyncio.wait({stream})
-        if stream.cancelled() or stream.exception() is not None:
-            stopped = await _tell_stop(analyzer, measure.channel)  # a stream that broke off has ended nothing
+        if stream.cancelled() or stream.exception() is not None:  # a stream that broke off has ended nothing
+            stopped = await _tell_stop(analyzer, measure.channel)
     if not stopped:
         run.bench.devices.doubt(measure.instrument)
 

@@ -65,8 +65,15 @@ def failure_of(error: Exception, *, step: RunStep) -> RunFailedError | None:
         return RunFailedError(Cause.DEADLINE_MISSED, str(error) or f"step {step} took longer than its deadline")
     for kind, cause in _CAUSES:
         if isinstance(error, kind):
-            return RunFailedError(cause, error.message if isinstance(error, LabError) else str(error))
+            return RunFailedError(cause, _said(error))
     return None
+
+
+def _said(error: Exception) -> str:
+    """What failed and where; the remedy is the cause's."""
+    if isinstance(error, LabError):
+        return f"{error.where}: {error.message}" if error.where else error.message
+    return str(error)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ SETTLE_S = 2.0
 """Longest wait for an output to reach its voltage, s."""
 SETTLED = 0.05
 """Share of the set-point that a settled output may be away from it: a gross check, not a measurement."""
+GUARD_S = 1.0
+"""Pause between two looks at the protections of a board that is on, s."""
 OFF_S = 20.0
 """Longest wait for an output to go off in clean-up, s: time for a dead connection to be found and opened anew."""
 WATCHDOG_S = 60.0
@@ -67,15 +69,37 @@ async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v
         await supply.arm_watchdog(WATCHDOG_S)
         await supply.output_on(channel)
         await _settle(supply, board, voltage_v)
-        try:
+        async with _guarded(supply, board):
             yield
-        except (DutError, RunFailedError) as error:
-            # A board that a protection has switched off is silent too: the supply knows better.
-            if reason := await _tripped(supply, board):
-                raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
-            raise
     finally:
         await shielded(_off(devices, board), f"output-off-{board.id}")
+
+
+@asynccontextmanager
+async def _guarded(supply: PowerSupply, board: Board) -> AsyncIterator[None]:
+    """End the block as soon as a protection has switched the board off: it would only wait for a board that is dark."""
+    reason = ""
+
+    async def watch() -> None:
+        nonlocal reason
+        while not reason:
+            await asyncio.sleep(GUARD_S)
+            reason = await _tripped(supply, board)
+        guard.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with asyncio.timeout(None) as guard:
+            watcher = asyncio.create_task(watch(), name=f"guard-{board.id}")
+            try:
+                yield
+            finally:
+                watcher.cancel()
+                await asyncio.wait({watcher})
+    except (DutError, RunFailedError, TimeoutError) as error:
+        # A board that a protection has switched off is silent too: the supply knows better.
+        if reason := reason or await _tripped(supply, board):
+            raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
+        raise
 
 
 async def _tripped(supply: PowerSupply, board: Board) -> str:

@@ -28,6 +28,7 @@ from labd.model.states import RunStep
 async def perform(plan: RunPlan, bench: Bench) -> Ending:
     """Do the whole run and return how it ended; only a cancel is raised, after clean-up."""
     run = Run(plan, bench)
+    run.report(step=RunStep.LEASED)
     try:
         async with asyncio.timeout(plan.lease_s):
             supply = await bench.devices.supply(plan.board.supply.instrument)
