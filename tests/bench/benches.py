@@ -17,7 +17,7 @@ from labd.bench.run import Bench
 from labd.benchmarks import Mode
 from labd.config import LabConfig, load
 from labd.model import ledger
-from labd.model.causes import Ending
+from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState
@@ -64,8 +64,11 @@ class TestBench:
         job, run = await self.database.write(begin)
         assert run.id is not None
         run_id = run.id
-        ending = await LabWork(self.config, self.bench).perform(job, run)
-        await self.database.write(lambda session: ledger.end_run(session, run_id, ending, now))
+        ending = Ending(Cause.CANCELLED)
+        try:
+            ending = await LabWork(self.config, self.bench).perform(job, run)
+        finally:
+            await self.database.write(lambda session: ledger.end_run(session, run_id, ending, now))
         return ending, run_id
 
 
