@@ -11,8 +11,8 @@ import aiomqtt
 import structlog
 from pydantic import BaseModel
 
+from labd.bench.clock import host_clock
 from labd.mqtt.topics import Topics
-from labd.service.clock import clock_synchronized
 from labd.service.documents import board_documents, instrument_documents, job_documents, lab_status
 from labd.service.lab import Lab
 from labd.service.outbox import expired_jobs, kept_jobs, marked, read_news, set_mark
@@ -110,7 +110,7 @@ class Telling:
                 lab_status,
                 since=self._since,
                 traces_url=self._lab.traces_url,
-                clock_synchronized=clock_synchronized(),
+                host_clock=host_clock(),
             )
         )
         await self._keep([(self._topics.status, status)])

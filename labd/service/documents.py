@@ -33,6 +33,7 @@ from labd.service.messages import (
     TrialDocument,
     WindowDocument,
 )
+from labd.trace.meta import HostClock
 
 Row = TypeVar("Row")
 
@@ -164,7 +165,7 @@ def instrument_documents(session: Session) -> list[InstrumentDocument]:
     ]
 
 
-def lab_status(session: Session, *, since: datetime, traces_url: str, clock_synchronized: bool | None) -> LabStatus:
+def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock: HostClock) -> LabStatus:
     """The lab as it is now."""
     counted = session.exec(
         select(Job.state, func.count())
@@ -178,7 +179,7 @@ def lab_status(session: Session, *, since: datetime, traces_url: str, clock_sync
         since=since,
         queue_length=counts.get(JobState.QUEUED, 0),
         running=counts.get(JobState.RUNNING, 0),
-        clock_synchronized=clock_synchronized,
+        host_clock=host_clock,
         traces_url=traces_url,
     )
 

@@ -24,6 +24,7 @@ from labd.model.states import (
     TrialState,
 )
 from labd.schedule.match import Requirement
+from labd.trace.meta import HostClock
 
 PAYLOAD_MAX_BYTES = 65_536
 """Largest request, bytes."""
@@ -348,14 +349,14 @@ class LabState(StrEnum):
 
 
 class LabStatus(Message):
-    """The lab itself. `clock_synchronized` is None where the host cannot tell."""
+    """The lab itself; `host_clock` says whether the clock that dates what it tells is disciplined."""
 
     state: LabState
     version: str
     since: datetime
     queue_length: int
     running: int
-    clock_synchronized: bool | None
+    host_clock: HostClock
     traces_url: str
 
 
