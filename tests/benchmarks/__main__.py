@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
+from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.submit_latency import submit_latency
 
@@ -23,6 +24,7 @@ BENCHMARKS: Mapping[str, Callable[[], Awaitable[Figure]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
     "submit_latency": submit_latency,
+    "daemon_overhead": daemon_overhead,
 }
 OUT = Path("build/bench.json")
 

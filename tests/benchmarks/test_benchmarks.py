@@ -9,6 +9,7 @@ import pytest
 from tests.benchmarks.__main__ import BENCHMARKS, document
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
+from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.submit_latency import submit_latency
 
@@ -35,6 +36,12 @@ async def test_the_latency_of_a_submit_is_measured() -> None:
     figure = await submit_latency(each=3)
     check(figure, "submit_latency")
     assert figure.value > 0
+
+
+async def test_the_overhead_of_the_daemon_is_measured() -> None:
+    figure = await daemon_overhead(min_window_s=0.1, jobs=1)
+    check(figure, "daemon_overhead")
+    assert figure.value < 1
 
 
 @pytest.mark.parametrize(
