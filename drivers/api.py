@@ -436,10 +436,6 @@ class SerialLine(Protocol):
         """Return the next bytes that came in, at least one; the caller sets the deadline. Raises `LineClosedError`."""
         ...
 
-    async def set_baud(self, baud: int) -> None:
-        """Change the line's rate, bit/s, and drop what came in before."""
-        ...
-
 
 @runtime_checkable
 class Flasher(Protocol):

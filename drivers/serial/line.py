@@ -19,7 +19,7 @@ import serial
 import serial_asyncio
 from pydantic import BaseModel, ConfigDict, Field
 
-from drivers.api import Capability, ConnectError, DeviceError, LineClosedError, ProtocolError, Role
+from drivers.api import Capability, ConnectError, LineClosedError, ProtocolError, Role
 
 RECEIVE_LIMIT = 1 << 20
 """Bytes kept for a reader who does not come; a minute and a half at 115200 baud."""
@@ -120,17 +120,6 @@ class SerialPort(asyncio.Protocol):
             dropped, self._dropped = self._dropped, 0
             raise ProtocolError(f"{self._name}: {dropped} bytes were lost, over {self._limit} were waiting to be read")
         raise self._gone()
-
-    async def set_baud(self, baud: int) -> None:
-        """Change the rate, bit/s, and drop what came in before. Raises `DeviceError` for a rate it cannot do."""
-        port = self._open_transport().serial
-        try:
-            port.baudrate = baud
-            port.reset_input_buffer()
-        except _PORT_ERRORS as error:
-            raise DeviceError(f"{self._name}: cannot be set to {baud} baud: {error}") from error
-        self._received.clear()
-        self._dropped = 0
 
     async def close(self) -> None:
         """Close the port; what was not written yet is dropped. Harmless when it is gone already."""

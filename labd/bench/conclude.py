@@ -10,6 +10,7 @@ from labd.bench.failure import RunFailedError
 from labd.bench.run import Run
 from labd.bench.scoring import score_trace
 from labd.benchmarks import Mode
+from labd.dut.protocol import lap_resolution_us
 from labd.errors import ScoreError
 from labd.model.causes import Cause, Ending
 from labd.model.tables import Trial, Window
@@ -42,7 +43,7 @@ async def _score(run: Run) -> RunScore | PerformanceScore | AccuracyScore:
             folder = run.trace
             return await asyncio.to_thread(lambda: score_trace(Trace.open(folder)))
         case Mode.PERFORMANCE:
-            windows = await database.read(lambda session: _windows(session, plan.run_id, plan.board.lap_step_us))
+            windows = await database.read(lambda session: _windows(session, plan.run_id))
             rules = Rules(
                 trials=plan.trials, min_window_s=plan.min_window_s, min_inferences=plan.benchmark.min_inferences
             )
@@ -53,18 +54,20 @@ async def _score(run: Run) -> RunScore | PerformanceScore | AccuracyScore:
             return score_accuracy(results, labels, top1_target=plan.benchmark.top1_target, inputs=inputs)
 
 
-def _windows(session: Session, run_id: int, lap_step_us: float) -> list[TimedWindow]:
+def _windows(session: Session, run_id: int) -> list[TimedWindow]:
+    """The windows of a run; the step of the clock that timed them is seen in its readings, not taken on trust."""
     rows = session.exec(
         select(Trial, Window)
         .where(col(Window.trial_id) == col(Trial.id), Trial.run_id == run_id)
         .order_by(col(Trial.number))
-    )
+    ).all()
+    step_us = lap_resolution_us([ticks for _, window in rows for ticks in (window.start_ticks, window.stop_ticks)])
     return [
         TimedWindow(
             trial=trial.number,
             inferences=trial.inferences,
             duration_s=window.duration_s,
-            resolution_s=lap_step_us * 1e-6,
+            resolution_s=step_us * 1e-6,
         )
         for trial, window in rows
     ]

@@ -157,8 +157,6 @@ class Board(Model):
     flash: Flash | None = None
     clock_ppm: float = Field(default=100.0, gt=0)
     """Half width of the error of the board's own clock, which its lap times count in, ppm."""
-    lap_step_us: float = Field(default=1.0, gt=0)
-    """Step of its lap times, µs: the protocol allows up to 1000."""
 
     def can(self, mode: Mode) -> bool:
         """Whether the wiring serves `mode`: energy needs an analyzer and a timing pin."""

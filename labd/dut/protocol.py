@@ -342,8 +342,7 @@ def lap_duration_us(first: int, second: int) -> int:
     """Return the time from one reading of the lap counter to the next, µs.
 
     The counter is 32 bit wide; one wrap in between is undone, so spans up to 71.6 minutes are right. Each reading is
-    rounded to the counter's resolution r, a rectangular error of standard deviation r/√12; the difference of two has
-    the standard uncertainty r/√6, see `lap_uncertainty_us`.
+    rounded to the counter's step, see `lap_resolution_us`.
 
     Args:
         first: Reading at the start, µs, 0 to 2³²-1.
@@ -366,8 +365,3 @@ def lap_resolution_us(readings: Sequence[int]) -> int:
         The resolution, µs; 1 if fewer than two different readings tell nothing.
     """
     return math.gcd(*(lap_duration_us(first, second) for first, second in pairwise(readings))) or 1
-
-
-def lap_uncertainty_us(resolution_us: float = 1.0) -> float:
-    """Return the standard uncertainty of a lap from the counter's resolution alone, µs: r/√6 (GUM F.2.2.1)."""
-    return resolution_us / math.sqrt(6)

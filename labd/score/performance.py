@@ -20,8 +20,6 @@ from labd.score.uncertainty import (
 )
 
 SCORER = "labd-performance/1"
-LAP_WRAP_US = 2**32
-"""The lap counter is 32 bits wide and wraps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +61,6 @@ class PerformanceScore(Judged):
     windows: tuple[WindowRate, ...]
     inferences_per_s: Estimate | None
     board_inferences_per_s: Estimate | None
-
-
-def lap_duration_s(start_us: int, stop_us: int) -> float:
-    """Span between two readings of the wrapping microsecond counter, s; shorter than 71 minutes."""
-    return ((stop_us - start_us) % LAP_WRAP_US) * 1e-6
 
 
 def score_performance(

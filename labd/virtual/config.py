@@ -130,10 +130,6 @@ class RackConfig(Model):
         """The same rack in another folder."""
         return self.model_copy(update={"rack": self.rack.model_copy(update={"dir": directory})})
 
-    def at(self, directory: Path, *, speed: float) -> RackConfig:
-        """The same rack in another folder and at another speed."""
-        return self.in_folder(directory).at_speed(speed)
-
 
 def load_rack(path: Path) -> RackConfig:
     """Read a `rack.toml`; its relative paths become absolute.

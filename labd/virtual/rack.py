@@ -1,6 +1,6 @@
 """The rack: all devices of a `rack.toml`, wired, on one time, until it is closed.
 
-It runs inside of a test, or as a process of its own (`serve_rack`). Nothing survives it: boards end with their pipes.
+It runs inside of a test, or as a process of its own (`run_rack`). Nothing survives it: boards end with their pipes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import structlog
 
 from labd.errors import ConfigError, NotFoundError
 from labd.virtual.board import Board, BoardEdge, BoardFault
-from labd.virtual.config import RackBoard, RackConfig, Stamper, load_rack
+from labd.virtual.config import RackBoard, RackConfig, Stamper
 from labd.virtual.control import (
     BoardsRequest,
     BoardState,
@@ -309,12 +309,3 @@ async def run_rack(config: RackConfig) -> None:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def serve_rack(path: Path) -> None:
-    """Run the rack of a `rack.toml` until SIGTERM or SIGINT; `rack.json` in its folder says that it is ready.
-
-    Raises:
-        ConfigError: the file is not usable.
-    """
-    await run_rack(load_rack(path))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import ValidationError
 
-from drivers.api import Capability, ConnectError, DeviceError, LineClosedError, ProtocolError, Role, SerialLine
+from drivers.api import Capability, ConnectError, LineClosedError, ProtocolError, Role, SerialLine
 from drivers.serial.line import DRIVER, SerialOptions, SerialPort, open_port
 from tests.drivers.pty_device import PtyDevice
 
@@ -71,8 +71,6 @@ async def test_unplugging_is_told_after_what_had_arrived(device: PtyDevice) -> N
             await line.read()
         with pytest.raises(LineClosedError):
             await line.write(b"?")
-        with pytest.raises(LineClosedError):
-            await line.set_baud(9600)
 
 
 async def test_a_closed_line_says_so(device: PtyDevice) -> None:
@@ -110,26 +108,6 @@ async def test_closing_leaves_the_modem_lines_up_for_the_next_opening(device: Pt
         assert not termios.tcgetattr(descriptor)[2] & termios.HUPCL
     finally:
         os.close(descriptor)
-
-
-async def test_changing_the_rate_drops_what_came_before(device: PtyDevice) -> None:
-    async with open_port(device.path, 9600) as line, asyncio.timeout(5):
-        device.send(b"old")
-        await something_waits(line)
-        await line.set_baud(115200)
-        device.send(b"new")
-        assert await read_all(line, 3) == b"new"
-        descriptor = os.open(device.path, os.O_RDWR | os.O_NOCTTY)
-        try:
-            assert termios.tcgetattr(descriptor)[4] == termios.B115200
-        finally:
-            os.close(descriptor)
-
-
-async def test_a_rate_that_no_port_has_is_an_error(device: PtyDevice) -> None:
-    async with open_port(device.path, 9600) as line:
-        with pytest.raises(DeviceError, match="baud"):
-            await line.set_baud(-1)
 
 
 async def test_too_much_for_an_absent_reader_is_an_error_after_the_bytes_before_it(device: PtyDevice) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from labd.benchmarks import BENCHMARKS
 from labd.errors import ScoreError
 from labd.model.causes import Cause
-from labd.score.performance import PerformanceScore, TimedWindow, lap_duration_s, score_performance
+from labd.score.performance import PerformanceScore, TimedWindow, score_performance
 from labd.score.rules import Rule, Rules
 from labd.score.uncertainty import TermName
 
@@ -64,8 +62,3 @@ def test_no_windows_make_no_median() -> None:
 def test_a_window_without_length_is_refused() -> None:
     with pytest.raises(ScoreError, match="trial 0"):
         score_performance(windows(0.0), clock_ppm=50.0, rules=RULES)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_the_lap_counter_may_wrap(start_us: int, span_us: int) -> None:
-    assert lap_duration_s(start_us, (start_us + span_us) % 2**32) == pytest.approx(span_us * 1e-6)

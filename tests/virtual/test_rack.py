@@ -270,8 +270,9 @@ async def test_a_rack_process_ends_with_all_its_boards(
     image = tmp_path / "energy.elf"
     image.write_bytes(images["energy"])
     path.write_text(ONE_BOARD.format(seed=1) + f'image = "{image.name}"\n')
-    program = "import asyncio, pathlib, sys; from labd.virtual.rack import serve_rack; "
-    program += "asyncio.run(serve_rack(pathlib.Path(sys.argv[1])))"
+    program = "import asyncio, pathlib, sys; from labd.virtual.config import load_rack; "
+    program += "from labd.virtual.rack import run_rack; "
+    program += "asyncio.run(run_rack(load_rack(pathlib.Path(sys.argv[1]))))"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, str(path), stdout=asyncio.subprocess.DEVNULL
     )
