@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drivers.api import IntervalKind
-from labd.model.causes import Cause
+from labd.model.causes import Cause, Ending
 from labd.model.states import RunState
 from labd.trace.reader import Trace
 from tests.bench.benches import bench_on_rack
@@ -69,9 +69,15 @@ FROM_THE_START = [
 ]
 
 IN_THE_CAPTURE = [
-    Case("psu-1", "off", Cause.INSTRUMENT_UNREACHABLE, "5025|127.0.0.1", reachable=False),
+    Case("psu-1", "off", Cause.INSTRUMENT_UNREACHABLE, "closed the connection|refused|broke", reachable=False),
     Case("psu-1", "silent", Cause.INSTRUMENT_SILENT, "no whole answer to .* in time", reachable=False, slow=True),
-    Case("psu-1", "nonsense", Cause.INSTRUMENT_NONSENSE, "127.0.0.1", reachable=False),
+    Case(
+        "psu-1",
+        "nonsense",
+        Cause.INSTRUMENT_NONSENSE,
+        "no definite length block|not ASCII|no error entry",
+        reachable=False,
+    ),
     Case("psu-1", "stall_mid_block", Cause.INSTRUMENT_SILENT, r"no whole answer to FETC:ELOG\?"),
     Case("stamps-1", "off", Cause.INSTRUMENT_SILENT, "no answer to 'status' within"),
     Case("stamps-1", "lost_line", Cause.EDGES_LOST, "edge.* (lost|never came)|dropped 1 edges"),
@@ -151,10 +157,17 @@ async def test_samples_overwritten_in_a_window_make_the_run_invalid(tmp_path: Pa
 async def test_noise_on_the_serial_line_is_survived(tmp_path: Path) -> None:
     async with bench_on_rack(tmp_path, speed=SPEED) as bench:
         turn(bench, BOARD, "garbage", on=True)
-        ending, _ = await energy(bench)
-        assert ending.state in (RunState.COMPLETED, RunState.FAILED)
-        if ending.cause is not None:
-            assert ending.cause is Cause.BOARD_NONSENSE
-        turn(bench, BOARD, "garbage", on=False)
         await next_job_completes(bench)
+        await nothing_is_left(bench)
+
+
+async def test_a_board_that_fails_beside_another_on_the_same_instruments_costs_its_own_run_only(tmp_path: Path) -> None:
+    async with bench_on_rack(tmp_path, speed=SPEED) as bench:
+        run = asyncio.create_task(energy(bench, trials=4, min_window_s=1.0), name="run")
+        beside = asyncio.create_task(energy(bench, "board-2", trials=4, min_window_s=1.0), name="beside")
+        await reached(bench, beside, in_trial(1, "board-2"))
+        turn(bench, BOARD, "reboot_in_window", on=True)
+        ending, _ = await run
+        assert ending.cause is Cause.BOARD_REBOOTED, ending.detail
+        assert (await beside)[0] == Ending()
         await nothing_is_left(bench)
