@@ -1,7 +1,8 @@
 """The composition root: a configuration in, one supervised lab out. The only place that knows everybody.
 
-The order of a start is the order of harm: outputs off, then the record of what a dead daemon left is put right, its
-traces salvaged, its jobs queued again, and only then is anything new begun or told.
+The order of a start is the order of harm: nothing is touched that a living daemon holds; outputs off; then the record
+of what a dead daemon left is put right, its traces salvaged, its jobs queued again, and only then is anything new begun
+or told.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
@@ -22,6 +23,7 @@ from labd.bench.outputs import switch_outputs_off
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.config import LabConfig
+from labd.errors import StoreError
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -30,6 +32,7 @@ from labd.mqtt.broker import embedded_broker
 from labd.mqtt.endpoint import Endpoint, endpoint
 from labd.mqtt.session import MqttSession
 from labd.notify import keep_alive, notify
+from labd.occupancy import occupied
 from labd.schedule.dispatcher import Dispatcher
 from labd.service.lab import Lab
 from labd.service.work import LabWork
@@ -64,11 +67,24 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
     """A lab at work inside the block.
 
     Raises:
-        LabError: the lab cannot start: its database, its broker's address or its port cannot be used.
+        LabError: the lab cannot start: another daemon runs it, or its data directory, its database, its broker's
+            address or its port cannot be used.
     """
     loaders = driver_loaders()
     drivers = {name: loaders[name]() for name in config.driver_names}
-    await _all_off(config, drivers)
+    with ExitStack() as held:
+        try:
+            held.enter_context(occupied(config.lab.data_dir))
+        except StoreError:
+            await _all_off(config, drivers)  # a full disk is no reason to leave boards under power
+            raise
+        await _all_off(config, drivers)
+        async with _working(config, drivers):
+            yield
+
+
+@asynccontextmanager
+async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIterator[None]:
     await asyncio.to_thread(_prepare, config)
     async with Database.open(config.database_url) as database, _broker(config) as broker:
         await _recover(config, database)
@@ -94,7 +110,6 @@ async def _all_off(config: LabConfig, drivers: Mapping[str, Driver]) -> None:
 
 
 def _prepare(config: LabConfig) -> None:
-    config.lab.data_dir.mkdir(parents=True, exist_ok=True)
     config.traces_dir.mkdir(exist_ok=True)
     upgrade(config.database_url)
 

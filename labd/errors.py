@@ -73,12 +73,6 @@ class RequestError(LabError):
     kind = "bad_request"
 
 
-class UnknownRequestError(RequestError):
-    """The verb of a request is not one of the lab's."""
-
-    kind = "unknown_request"
-
-
 class NotFoundError(RequestError):
     """What a request names does not exist."""
 
@@ -125,6 +119,12 @@ class StoreError(LabError):
     """The database cannot be opened, migrated or written."""
 
     kind = "store"
+
+
+class OccupiedError(LabError):
+    """Another daemon has what this one needs for itself."""
+
+    kind = "occupied"
 
 
 class UnreachableError(LabError):
