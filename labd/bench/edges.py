@@ -71,7 +71,7 @@ class EdgeLog:
         edges = await self.since(mark)
         if len(edges) != 2:
             cause = Cause.EDGES_MISSING if len(edges) < 2 else Cause.EDGES_EXTRA
-            raise RunFailedError(cause, f"{len(edges)} {self._timing.edge} edges came for one window, not 2")
+            raise RunFailedError(cause, f"{self._timing.edge} edges that came for one window: {len(edges)}, not 2")
         return edges[0], edges[1]
 
     async def collect(self, edges: AsyncIterator[Edge]) -> None:

@@ -77,7 +77,7 @@ def _pair(trace: Trace, trial: Trial) -> tuple[Edge, Edge] | Finding:
             rule=Rule.TWO_EDGES,
             cause=Cause.EDGES_MISSING if len(edges) < 2 else Cause.EDGES_EXTRA,
             trial=trial.index,
-            detail=f"{len(edges)} {trace.meta.edge_polarity.value} edges came for the window, not 2",
+            detail=f"{trace.meta.edge_polarity.value} edges that came for the window: {len(edges)}, not 2",
         )
     return edges[0], edges[1]
 

@@ -62,8 +62,8 @@ FROM_THE_START = [
     Case("stamps-1", "off", Cause.INSTRUMENT_UNREACHABLE, "stamps-1 cannot be opened.*no answer to 'id'"),
     Case("board-1", "silent", Cause.BOARD_SILENT, "no 'm-ready' in time after 'name'", neighbour=True, slow=True),
     Case("board-1", "reboot_in_window", Cause.BOARD_REBOOTED, "the board reset itself", neighbour=True),
-    Case("board-1", "lost_edge", Cause.EDGES_MISSING, "1 falling edges came for one window", neighbour=True),
-    Case("board-1", "extra_edge", Cause.EDGES_EXTRA, "3 falling edges came for one window", neighbour=True),
+    Case("board-1", "lost_edge", Cause.EDGES_MISSING, "falling edges that came for one window: 1", neighbour=True),
+    Case("board-1", "extra_edge", Cause.EDGES_EXTRA, "falling edges that came for one window: 3", neighbour=True),
     Case("board-1.probe", "off", Cause.FLASH_FAILED, "the connection ended", neighbour=True),
     Case("board-1.probe", "verify_fails", Cause.FLASH_FAILED, "verify", neighbour=True),
 ]
@@ -84,8 +84,8 @@ IN_THE_CAPTURE = [
     Case("stamps-1", "corrupt_line", Cause.EDGES_LOST, "a line was damaged"),
     Case("board-1", "silent", Cause.BOARD_SILENT, "no 'm-ready' in time", neighbour=True),
     Case("board-1", "reboot_in_window", Cause.BOARD_REBOOTED, "reset itself.*'infer", neighbour=True),
-    Case("board-1", "lost_edge", Cause.EDGES_MISSING, "1 falling edges came for one window", neighbour=True),
-    Case("board-1", "extra_edge", Cause.EDGES_EXTRA, "3 falling edges came for one window", neighbour=True),
+    Case("board-1", "lost_edge", Cause.EDGES_MISSING, "falling edges that came for one window: 1", neighbour=True),
+    Case("board-1", "extra_edge", Cause.EDGES_EXTRA, "falling edges that came for one window: 3", neighbour=True),
 ]
 
 
