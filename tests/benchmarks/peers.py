@@ -27,7 +27,7 @@ ECHO_REPLY = "echo/reply"
 
 @asynccontextmanager
 async def peer(kind: str, port: int, *more: str) -> AsyncIterator[None]:
-    """Run one of them as a child process, from when it listens.
+    """Run one of them as a child process, from when it listens; what it logs goes nowhere, but is written.
 
     Args:
         kind: `serve` for labd, with the folder of its database as one more argument; `echo` for the other, with the
@@ -36,7 +36,10 @@ async def peer(kind: str, port: int, *more: str) -> AsyncIterator[None]:
         more: Further arguments.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, kind, str(port), *more, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        *("-m", __name__, kind, str(port), *more),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     assert process.stdout is not None
     try:
