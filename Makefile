@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Without a C compiler the firmware is built by the one in the ziglang wheel.
 ZIG := $(shell command -v $${CC:-cc} >/dev/null 2>&1 || echo ,zig)
 
-.PHONY: demo test slow check bench truth firmware clean
+.PHONY: demo test slow check bench truth kills firmware clean
 
 demo: .venv/ready-demo firmware
 	$(BIN)/labd demo
@@ -28,6 +28,9 @@ bench: .venv/ready-test firmware
 
 truth: .venv/ready-test
 	$(BIN)/python -m tests.truth
+
+kills: .venv/ready-test firmware
+	$(BIN)/python -m tests.end_to_end.campaign
 
 firmware: .venv/ready-demo
 	$(BIN)/python firmware/build.py --out build/firmware
