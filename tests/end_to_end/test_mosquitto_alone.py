@@ -1,4 +1,4 @@
-"""The guide's own shell lines, and nothing else, take a job from its request to its result."""
+"""The README's own shell lines, and nothing else, take a job from its request to its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from labd.virtual.lab import LAB
 from tests.end_to_end.labs import ENDED_S, ROOT, scene
 
-GUIDE = ROOT / "docs" / "guides" / "mqtt-by-hand.md"
+README = ROOT / "README.md"
 
 
 async def bash(script: str, folder: Path) -> str:
@@ -44,8 +44,9 @@ async def followed(settings: str, command: str) -> list[str]:
     return topics
 
 
-async def test_the_lines_of_the_guide_submit_a_job_and_follow_it_to_its_result(tmp_path: Path) -> None:
-    settings, ask, follow, result = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+async def test_the_lines_of_the_readme_submit_a_job_and_follow_it_to_its_result(tmp_path: Path) -> None:
+    by_hand = README.read_text().split("### By hand")[1].split("\n## ")[0]
+    settings, ask, follow, result = re.findall(r"^```sh\n(.*?)^```$", by_hand, re.DOTALL | re.MULTILINE)
     assert settings.startswith("host=127.0.0.1 port=1883 lab=bench-1 ")
     async with scene(tmp_path) as here:
         await here.lab.start_daemon()
