@@ -65,6 +65,21 @@ def _reported() -> Iterator[None]:
     except LabError as error:
         remarks().print(str(error), markup=False)
         raise typer.Exit(Exit.FAILED) from error
+    except ExceptionGroup as group:  # tasks that failed while the lab was at work
+        foreseen, others = group.split(LabError)
+        if foreseen is None or others is not None:
+            raise
+        for words in dict.fromkeys(map(str, _leaves(foreseen))):
+            remarks().print(words, markup=False)
+        raise typer.Exit(Exit.FAILED) from group
+
+
+def _leaves(group: ExceptionGroup[LabError]) -> Iterator[LabError]:
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def main() -> None:

@@ -86,6 +86,27 @@ async def test_a_daemon_whose_broker_is_away_starts_and_connects_when_it_comes(t
         assert await here.lab.stop_daemon() == 0
 
 
+async def test_a_database_that_cannot_be_written_ends_the_daemon_in_plain_words_and_loses_no_job(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as here:
+        await here.lab.start_daemon()
+        job_id = await running_job(here, Mode.PERFORMANCE)
+        with closing(sqlite3.connect(here.lab.data_dir / "labd.db", isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")
+            async with asyncio.timeout(ANSWER_S):
+                while here.lab.daemon_pid is not None:
+                    await asyncio.sleep(0.05)
+        assert not any(output.energized for output in await here.lab.control.outputs())
+        assert await here.lab.stop_daemon() == 1
+        assert "is locked by another process; stop the other labd or tool" in here.log().splitlines()[-1]
+        assert "Traceback" not in here.log()
+        await here.lab.start_daemon()
+        async with here.client() as client:
+            job = await ended(client, job_id)
+        assert (job.state, len(job.runs)) == (JobState.COMPLETED, 2)
+
+
 def bare_lab(folder: Path, *, http: str = "127.0.0.1:0") -> Path:
     """The `lab.toml` of a lab that has nothing, with a broker that is not there."""
     path = folder / "lab.toml"
