@@ -7,12 +7,22 @@ inside a sample; the samples between are means, so the area under them tells whe
 
 lo and hi enclose where the edge is *predicted* to lie, with its uncertainty; they do not depend on the samples they
 enclose, and the fraction is never clipped, so noise does not bend the result. A and B come from the samples next to
-[lo, hi): few where the board is restless, more where it is steady. What the board is restless by is taken to be the
-same at every edge of a kind (it runs the same code) as far as it goes; the instrument's noise is each edge's own.
+[lo, hi): few where the board is restless, more where it is steady.
+
+What the board is restless by is its code's, and its code is the same at every edge of a kind: single edges fall on
+quiet or on lively samples by chance, so all edges of a kind are given one and the same doubt, from all of them
+together. The instrument's noise is each edge's own.
 
 The board pulses the pin, waiting until the pulse is over, and then computes; when it has computed, it pulses again. So
 the step is expected at the end of an opening pulse and at the start of a closing one. What other work lies between pin
 and step is not known: ± half a pulse, as a rectangular distribution, is the doubt about it, shared by all of a kind.
+
+Nor is it known what a board does next to an edge: inferences commonly end with light layers (pooling, dense, softmax)
+and begin with the fetching of inputs, and then the current steps before a closing edge or after an opening one. In
+less than a sample that is not seen; and a light layer that draws what the board draws after the window is not seen
+however long it is. It is taken to last for up to a sample, or `HIDDEN_S` if that is longer, and to differ from the
+level by up to the whole step, both with equal chance. Most of the shift is the same at all edges of a kind; the rest
+goes with where in its sample the edge falls.
 """
 
 from __future__ import annotations
@@ -46,6 +56,19 @@ U_GLUE_S = 2e-6
 U_GLUE_SHARED_S = 3.5e-6
 """Between a closing edge and its line on the UART the board does something else for up to 40 µs, at a level that
 differs from the line's by up to a fifth of the step: that shifts the step by up to 8 µs, in part alike at each edge."""
+HIDDEN_S = 200e-6
+"""How long light layers next to an edge are taken to last at most: pooling, dense and softmax of small nets at 80 MHz
+take about 100 µs together."""
+U_HIDDEN_SHARED = 1 / 3
+"""Work of length T, unlike the level by a share d of the step, shifts it by d T; with both uniform up to 1
+E[d² T²] = (1/3)², in the longest T and alike at all edges of a kind."""
+U_HIDDEN = 0.1
+"""If it lasts less than a sample but reaches beyond the edge's own sample, of which a part p lies inside, only
+d min(p, T) counts: over p that varies by E[d²] E[T³/3 - T⁴/4] = 1/3 · 1/30 = 0.105², in samples, each edge's own."""
+REACH = 2.0
+"""So many standard uncertainties of its predicted place enclose a step; what hides is bounded, it has no long tails."""
+SEEN = 1
+"""How many observations the doubt about each edge is worth, against the scatter that the places themselves show."""
 U_SAMPLE_MIN = 1e-3
 """What no step is located better than, in samples: the board's own rise time."""
 
@@ -202,7 +225,7 @@ def step_anchors(
     fences = [0.0, *(place for place, _ in places), float(rows)]
     found: list[tuple[TimedEdge, float, Located]] = []
     for edge, lag, (place, u_place), before, after in zip(edges, lags, places, fences[:-2], fences[2:], strict=True):
-        reach = 3 * u_place + 0.5 * edge.pulse / ticks_per_sample
+        reach = REACH * u_place + 0.5 * edge.pulse / ticks_per_sample
         lo, hi = math.floor(place - reach), math.floor(place + reach) + 1
         first = max(0, lo - SIDE, math.ceil(min(before + reach, lo)))
         last = min(rows, hi + SIDE, math.floor(max(after - reach, hi)))
@@ -211,24 +234,21 @@ def step_anchors(
         located = locate(read(first, last).astype(np.float64), lo - first, hi - first, noise_rms)
         if located is not None:
             found.append((edge, first + located.position - lag, located))
-    # Anchors of a kind must share one and the same amount, or the fit would extrapolate beyond the best of them: what
-    # the least restless of them is doubtful by is common, the rest counts as each one's own.
-    restless = {
-        which: min((at.u_levels for edge, _, at in found if edge.kind is which), default=0.0) for which in AnchorKind
-    }
+    # Anchors of a kind must share one and the same amount, or the fit would extrapolate beyond the best of them.
+    levels = {which: _restlessness([each for each in found if each[0].kind is which]) for which in AnchorKind}
     pulse = max((edge.pulse for edge in edges), default=0) / ticks_per_sample / math.sqrt(12)
+    hidden = U_HIDDEN_SHARED * max(1.0, HIDDEN_S / period_s)
     anchors = []
     for edge, sample, located in found:
         glue = 1.0 / period_s if edge.kind is AnchorKind.CLOSING else 0.0
-        common = restless[edge.kind]
-        own = math.sqrt(located.u_levels**2 - common**2)
+        own, common = levels[edge.kind]
         u_kind = U_INSTANT if kind is SampleKind.INSTANT else 0.0
         anchors.append(
             Anchor(
                 ticks=edge.ticks,
                 sample=sample,
                 u_sample=math.hypot(located.u_noise, own, u_kind, U_SAMPLE_MIN, U_GLUE_S * glue),
-                u_shared=math.hypot(common, pulse, U_GLUE_SHARED_S * glue),
+                u_shared=math.hypot(common, hidden, pulse, U_GLUE_SHARED_S * glue),
                 kind=edge.kind,
                 trial=edge.trial,
             )
@@ -256,6 +276,27 @@ def locate(signal: Floats, lo: int, hi: int, noise_rms: float) -> Located | None
     u_noise = math.sqrt((hi - lo) * noise_rms**2 + (left * above.noise) ** 2 + (right * below.noise) ** 2)
     u_levels = math.hypot(left * above.restless, right * below.restless)
     return Located(position, u_noise / abs(step), u_levels / abs(step))
+
+
+def _restlessness(found: Sequence[tuple[TimedEdge, float, Located]]) -> tuple[float, float]:
+    """What restless levels make of the doubt about each edge of a kind: its own part, and the shared one, in samples.
+
+    The mean square over all edges is that of either part, for how much repeats from edge to edge is not known; the own
+    part is `U_HIDDEN` at least. Counted as `SEEN` observations, it is drawn down by the scatter that the places really
+    have about a line over the ticks, never up: a single place that is far off is to be found as an outlier.
+    """
+    if not found:
+        return 0.0, 0.0
+    shared = math.sqrt(sum(at.u_levels**2 for _, _, at in found) / len(found))
+    mean_square = max(U_HIDDEN, shared) ** 2
+    free = len(found) - 2
+    if free > 0:
+        x = np.array([edge.ticks - found[0][0].ticks for edge, _, _ in found], dtype=np.float64)
+        y = np.array([sample - found[0][1] for _, sample, _ in found])
+        line = np.column_stack([np.ones_like(x), x / x[-1]])
+        off = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
+        mean_square = min(mean_square, (SEEN * mean_square + float(off @ off)) / (SEEN + free))
+    return math.sqrt(mean_square), shared
 
 
 @dataclass(frozen=True, slots=True)

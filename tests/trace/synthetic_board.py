@@ -1,7 +1,9 @@
 """A board, a timestamper and an analyzer on paper: exact currents, three clocks, and the truth about every edge.
 
 The board talks, marks the window with a short pulse, computes N inferences of several layers, marks the end with
-another pulse, and talks again within microseconds. The analyzer's samples are exact means over its own periods.
+another pulse, and talks again within microseconds. An inference begins with a short layer that is lighter or heavier
+than the rest, and ends with a short light one, as nets do; each board has its own.
+The analyzer's samples are exact means over its own periods.
 """
 
 from __future__ import annotations
@@ -14,10 +16,14 @@ import numpy.typing as npt
 from labd.trace.steps import TimedEdge
 from labd.trace.timebase import AnchorKind
 
+Layer = tuple[float, float]
+
 IDLE, CPU, UART = 0.8e-3, 9e-3, 0.6e-3
 STEADY = ((1.0, 13e-3),)
 LAYERS = ((0.9e-3, 13.2e-3), (1.7e-3, 14e-3), (0.3e-3, 10e-3), (0.6e-3, 12.5e-3), (0.08e-3, 9.5e-3))
 """Duration [s] and current [A] of each layer of an inference; a single one is as long as the window."""
+SHORT_S = 180e-6
+"""Longest first and last layer, s."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +55,37 @@ def make_scene(
     seed: int,
     windows_s: tuple[float, ...],
     *,
-    layers: tuple[tuple[float, float], ...] = STEADY,
+    layers: tuple[Layer, ...] = STEADY,
     noise: float = 20e-6,
     ppm: float = 50.0,
     period_s: float = 204.8e-6,
     compute_sign: float = 1.0,
+    short_s: float = SHORT_S,
 ) -> Scene:
-    """Draw clocks, offsets, gaps and noise from their declared distributions and play the board."""
+    """Draw clocks, offsets, gaps and noise from their declared distributions and play the board.
+
+    With `short_s` 0 its work is the same to the last.
+    """
     random = np.random.default_rng(seed)
     tick_rate_hz = 1e6
     sample_stretch, tick_stretch = random.uniform(-ppm, ppm, 2) * 1e-6
     pulse_s = float(random.uniform(1e-6, 12e-6))
     opening_lag_s, closing_lag_s = pulse_s * random.uniform(0.5, 1.5), pulse_s * random.uniform(-0.5, 0.5)
+    full = layers[0][1] - CPU
+    first = float(random.uniform(0, short_s)), layers[0][1] + float(random.uniform(-1, 1)) * full
+    last = float(random.uniform(0, short_s)), CPU + float(random.uniform(0, 1)) * full
+    ends = first, last
     board = _Current()
     edges: list[tuple[float, AnchorKind, int]] = []
     board.go(IDLE, float(random.uniform(0.2, 3.0)))
     for trial, window_s in enumerate(windows_s):
         board.go(CPU + UART, 31 / 960.0)
-        _compute(board, 0.05, layers, compute_sign)
+        _compute(board, 0.05, layers, ends, compute_sign)
         board.go(CPU + UART, 33 / 960.0)
         board.go(CPU, float(random.uniform(0.5e-6, 4e-6)))
         edges.append((board.now, AnchorKind.OPENING, trial))
         board.go(CPU, opening_lag_s)
-        _compute(board, window_s, layers, compute_sign)
+        _compute(board, window_s, layers, ends, compute_sign)
         edges.append((board.now - closing_lag_s, AnchorKind.CLOSING, trial))
         board.go(CPU, float(random.uniform(4e-6, 40e-6)))
         board.go(CPU + UART, 90 / 960.0)
@@ -94,11 +108,16 @@ def make_scene(
     return Scene(samples, timed, truth, tick_rate_hz, period_s)
 
 
-def _compute(board: _Current, duration: float, layers: tuple[tuple[float, float], ...], sign: float) -> None:
+def _compute(
+    board: _Current,
+    duration: float,
+    layers: tuple[Layer, ...],
+    ends: tuple[Layer, Layer],
+    sign: float,
+) -> None:
     """Whole inferences, about as long as asked."""
-    if len(layers) == 1:
-        board.go(CPU + sign * (layers[0][1] - CPU), duration)
-        return
-    for _ in range(max(1, round(duration / sum(length for length, _ in layers)))):
-        for length, amps in layers:
+    middle = ((duration, layers[0][1]),) if len(layers) == 1 else layers
+    inference = ends[0], *middle, ends[1]
+    for _ in range(max(1, round(duration / sum(length for length, _ in inference)))):
+        for length, amps in inference:
             board.go(CPU + sign * (amps - CPU), length)
