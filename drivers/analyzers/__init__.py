@@ -1,1 +1,1 @@
-"""."""
+"""Power analyzers: what records a board's current and voltage."""

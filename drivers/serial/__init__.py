@@ -1,1 +1,1 @@
-"""."""
+"""Serial lines to boards."""
