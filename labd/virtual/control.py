@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -178,52 +177,6 @@ def _result(line: bytes, where: str) -> Any:
 
 def _line(request: _Request) -> bytes:
     return request.model_dump_json().encode() + b"\n"
-
-
-class RackControl:
-    """Asks a rack from synchronous code; each request is a connection of its own.
-
-    Args:
-        path: Its control socket.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def set_fault(self, device: str, name: str) -> None:
-        """Switch a fault on. Raises `NotFoundError`, `UnreachableError`."""
-        self._ask(FaultRequest(op="fault", device=device, name=name, on=True))
-
-    def clear_fault(self, device: str, name: str) -> None:
-        """Switch a fault off. Raises `NotFoundError`, `UnreachableError`."""
-        self._ask(FaultRequest(op="fault", device=device, name=name, on=False))
-
-    def truth(self, board: str) -> list[TrueWindow]:
-        """The newest true windows of a board, oldest first. Raises `NotFoundError`, `UnreachableError`."""
-        return _WINDOWS.validate_python(self._ask(TruthRequest(op="truth", board=board)))
-
-    def outputs(self) -> list[OutputReport]:
-        """All outputs. Raises `UnreachableError`."""
-        return _OUTPUTS.validate_python(self._ask(OutputsRequest(op="outputs")))
-
-    def switchings(self) -> list[SwitchingReport]:
-        """The newest switchings of all outputs, oldest first. Raises `UnreachableError`."""
-        return _SWITCHINGS.validate_python(self._ask(SwitchingsRequest(op="switchings")))
-
-    def boards(self) -> list[BoardState]:
-        """All boards. Raises `UnreachableError`."""
-        return _BOARDS.validate_python(self._ask(BoardsRequest(op="boards")))
-
-    def _ask(self, request: _Request) -> Any:
-        try:
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(_ANSWER_S)
-                line.connect(str(self._path))
-                line.sendall(_line(request))
-                with line.makefile("rb") as answers:
-                    return _result(answers.readline(), str(self._path))
-        except OSError as error:
-            raise UnreachableError(f"the rack does not answer: {error}", where=str(self._path)) from error
 
 
 class AsyncRackControl:
