@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -110,6 +111,9 @@ class _Campaign:
             left_on = {(o.analyzer, o.channel) for o in await self.lab.control.outputs() if o.energized}
             begun_s = (await self.lab.control.boards())[0].now_s
             ready = await self._live(moment)
+            status = await self.lab.stop_daemon()
+            if status != (0 if moment is None else -signal.SIGKILL):
+                self.broken.append(f"the daemon ended by itself with status {status}")
             await self._judge_outputs(left_on, wired, begun_s, ready=ready)
 
     async def _live(self, moment: Moment | None) -> bool:
@@ -161,10 +165,10 @@ class _Campaign:
         await asyncio.sleep(moment.share * JUST_AFTER_S)
 
     async def _submit(self) -> None:
-        """Queue the jobs that are due: one a board at first, the others by and by."""
+        """Queue the jobs that are due: one a board and one to wait at first, the others by and by."""
         boards = len(self.orders)
         share = min(1.0, len(self.kills) / (ALL_QUEUED * max(1, len(self.planned))))
-        due = boards + int((self.jobs - boards) * share)
+        due = min(self.jobs, boards + 1 + int((self.jobs - boards) * share))
         if due == self.accepted:
             return
         async with self.scene.client() as client:
@@ -180,8 +184,7 @@ class _Campaign:
             page = await client.jobs(JobQuery(limit=500))
             if Counter(job.state for job in page.jobs) != {JobState.COMPLETED: self.jobs}:
                 self.broken.append(f"the lab says {Counter(job.state.value for job in page.jobs)}")
-        if status := await self.lab.stop_daemon():
-            self.broken.append(f"the daemon ended with status {status} on SIGTERM")
+        await self.lab.stop_daemon()
         if on := [o.channel for o in await self.lab.control.outputs() if o.energized]:
             self.broken.append(f"outputs {on} are on after the daemon has stopped")
 

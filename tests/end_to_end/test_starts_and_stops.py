@@ -86,6 +86,7 @@ async def test_a_daemon_whose_broker_is_away_starts_and_connects_when_it_comes(t
         assert await here.lab.stop_daemon() == 0
 
 
+@pytest.mark.slow
 async def test_a_database_that_cannot_be_written_ends_the_daemon_in_plain_words_and_loses_no_job(
     tmp_path: Path,
 ) -> None:
