@@ -40,10 +40,6 @@ P = TypeVar("P", bound=Message)
 
 # Every change of every client passes here: as rows of the table, not as objects, it takes a quarter of the time.
 _REQUESTS = SQLModel.metadata.tables["request"]
-_KNOWN = _REQUESTS.select().where(_REQUESTS.c.request_id == bindparam("request_id"))
-_REMEMBER = insert(_REQUESTS)
-
-_REQUESTS = SQLModel.metadata.tables["request"]
 _RECALL = _REQUESTS.select().where(_REQUESTS.c.request_id == bindparam("id"))
 _REMEMBER = insert(_REQUESTS)
 
@@ -108,7 +104,6 @@ class Change(Generic[P]):
         digest = _digest(verb, envelope)
 
         def once(session: Session) -> Done:
-            # Tables, not mapped objects: this is in every submit, and costs a third of what objects cost.
             connection = session.connection()
             known = connection.execute(_RECALL, {"id": envelope.request_id}).one_or_none()
             if known is not None:
