@@ -93,7 +93,10 @@ class Dispatcher:
                 lambda session: ledger.start_run(session, assignment.job_id, assignment.board_id, now, lease_s)
             )
         except StateError as error:
-            self._log.info("assignment_overtaken", job=assignment.job_id, reason=error.message)
+            self._log.info(
+                "assignment_overtaken", job=assignment.job_id, board=assignment.board_id, reason=error.message
+            )
+            self.wake()  # the board that it would have had may serve the next one
             return None
         return job, run
 
@@ -113,9 +116,10 @@ class Dispatcher:
             except asyncio.CancelledError as error:
                 stopped = error
                 ending = Ending(Cause.CANCELLED if run_id in self._cancelled else Cause.DAEMON_STOPPED)
+            # From here on there is nothing to cancel: a cancel in the commit would lose the wake-up for the free board.
+            self._running.pop(run_id, None)
             now = datetime.now(UTC)
             await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now))
-            self._running.pop(run_id, None)
             self._log.info("run_ended", state=ending.state, cause=ending.cause, detail=ending.detail)
             self.wake()
             if stopped is not None and run_id not in self._cancelled:
