@@ -16,6 +16,7 @@ from labd.model import ledger
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
+from labd.trace.layout import PARQUET, SAMPLES
 from labd.trace.meta import TraceMeta
 from labd.trace.recorder import TraceRecorder
 from labd.trace.seal import Seal, salvage, seal
@@ -64,13 +65,19 @@ async def _end_recording(begun: asyncio.Task[TraceRecorder], database: Database)
 
 
 async def salvage_left(database: Database, traces_dir: Path) -> None:
-    """Salvage every trace that a dead daemon left open; one without a single file is noted as lost."""
+    """Salvage every trace that a dead daemon left open; one that holds no samples is noted as lost.
+
+    One that holds some and cannot be sealed now, on a full disk say, stays open and is tried again at the next start.
+    """
     for trace in await database.read(ledger.open_traces):
         folder = traces_dir / trace.id
         log = structlog.get_logger().bind(trace=trace.id)
         try:
             sealed = await asyncio.to_thread(salvage, folder)
-        except TraceError as error:
+        except (TraceError, OSError) as error:
+            if await asyncio.to_thread(_holds_samples, folder):
+                log.error("trace_salvage_failed", error=str(error), folder=str(folder))
+                continue
             log.warning("trace_lost", error=str(error))
             await _end(database, trace.id, TraceState.LOST)
         else:
@@ -82,6 +89,11 @@ async def _note(database: Database, folder: Path, sealed: Seal) -> None:
     size = await asyncio.to_thread(_size_of, folder)
     digest = hashlib.sha256(sealed.encode()).hexdigest()
     await _end(database, folder.name, TraceState(sealed.state.value), rows=sealed.rows, size=size, sha256=digest)
+
+
+def _holds_samples(folder: Path) -> bool:
+    """Whether there is anything to be salvaged; the first of these files is made once the sidecar is durable."""
+    return any((folder / name).exists() for name in (SAMPLES, PARQUET))
 
 
 def _size_of(folder: Path) -> int:
