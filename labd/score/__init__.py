@@ -1,1 +1,1 @@
-"""What measurements are worth: energy, throughput and accuracy with their uncertainty, held against the rules; no I/O."""
+"""What measurements are worth: energy, throughput, accuracy, with their uncertainty, held against the rules; no I/O."""
