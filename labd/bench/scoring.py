@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from drivers.api import Edge
+from drivers.api import Edge, Interval, IntervalKind
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS, EdgePower
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
 from labd.score.moments import Tally
-from labd.score.rules import Finding, Rule, Rules
+from labd.score.rules import Finding, Rule, Rules, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
@@ -89,12 +89,14 @@ def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: lis
     try:
         timebase = trace_timebase(trace)
     except TimebaseError as error:
-        findings.extend(_unplaced(trial, error.message) for trial, _, _ in pairs)
+        findings.extend(_unplaced(trace, trial, error.message) for trial, _, _ in pairs)
         return
     strayed = timebase.strayed(STRAY_SAMPLES)
     for trial, opening, closing in pairs:
         if trial.index in strayed:
-            findings.append(_unplaced(trial, f"a step of its current is over {STRAY_SAMPLES:g} samples off the edge"))
+            findings.append(
+                _unplaced(trace, trial, f"a step of its current is over {STRAY_SAMPLES:g} samples off the edge")
+            )
             continue
         placed = timebase.place(opening.ticks, closing.ticks)
         placement = Placement(
@@ -112,15 +114,31 @@ def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: lis
                     cause=Cause.CAPTURE_DAMAGED,
                     trial=trial.index,
                     detail=f"the trace has {trace.rows} samples, the window needs {first - NEIGHBOURS} to "
-                    f"{last + 1 + NEIGHBOURS}, and more than {NEIGHBOURS} of its own",
+                    f"{last + 1 + NEIGHBOURS}, and more than {NEIGHBOURS} of its own{_because(_overflow(trace))}",
                 )
             )
             continue
         yield _reading(trace, trial, placement, first, last)
 
 
-def _unplaced(trial: Trial, detail: str) -> Finding:
-    return Finding(rule=Rule.EDGES_PLACED, cause=Cause.TIMEBASE_POOR, trial=trial.index, detail=detail)
+def _unplaced(trace: Trace, trial: Trial, detail: str) -> Finding:
+    """An edge that has no place; where samples were overwritten, that is why: the index lost its count of time."""
+    overflow = _overflow(trace)
+    return Finding(
+        rule=Rule.UNDAMAGED if overflow else Rule.EDGES_PLACED,
+        cause=Cause.CAPTURE_DAMAGED if overflow else Cause.TIMEBASE_POOR,
+        trial=trial.index,
+        detail=detail + _because(overflow),
+    )
+
+
+def _overflow(trace: Trace) -> list[Interval]:
+    """The stretches of a trace in which samples were overwritten before they were fetched."""
+    return [interval for interval in trace.marked() if interval.kind is IntervalKind.OVERFLOW]
+
+
+def _because(overflow: list[Interval]) -> str:
+    return f"; {describe_marks(overflow)}: the analyzer was not read in time" if overflow else ""
 
 
 def _reading(trace: Trace, trial: Trial, placement: Placement, first: int, last: int) -> WindowReading:

@@ -6,10 +6,10 @@ too short keeps its figures, and makes its run invalid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from drivers.api import Interval
+from drivers.api import Interval, IntervalKind
 from labd.benchmarks import Benchmark
 from labd.model.causes import Cause
 from labd.score.uncertainty import Frozen
@@ -138,13 +138,18 @@ class Rules(Frozen):
 
 
 def damage_findings(trial: int, marked: Iterable[Interval]) -> tuple[Finding, ...]:
-    """One breach for every marked stretch of samples that touches a window."""
+    """One breach for each kind of mark that touches a window: thousands of clipped peaks are one thing to tell."""
+    kinds: dict[IntervalKind, list[Interval]] = {}
+    for interval in marked:
+        kinds.setdefault(interval.kind, []).append(interval)
     return tuple(
-        Finding(
-            rule=Rule.UNDAMAGED,
-            cause=Cause.CAPTURE_DAMAGED,
-            trial=trial,
-            detail=f"samples {interval.start} to {interval.stop} are marked {interval.kind.value}",
-        )
-        for interval in marked
+        Finding(rule=Rule.UNDAMAGED, cause=Cause.CAPTURE_DAMAGED, trial=trial, detail=describe_marks(intervals))
+        for intervals in kinds.values()
     )
+
+
+def describe_marks(intervals: Sequence[Interval]) -> str:
+    """Where marks of one kind lie, in words: "samples 700 to 720 are marked gap"; at least one interval."""
+    start, stop = min(each.start for each in intervals), max(each.stop for each in intervals)
+    stretches = "" if len(intervals) == 1 else f", in {len(intervals)} stretches"
+    return f"samples {start} to {stop} are marked {intervals[0].kind.value}{stretches}"

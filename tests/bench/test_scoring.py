@@ -119,6 +119,14 @@ def test_a_window_that_the_capture_missed_is_refused(tmp_path: Path) -> None:
     assert made.findings[0].rule is Rule.RECORDED
 
 
+def test_a_capture_that_overflowed_says_so_where_the_windows_cannot_be_found(tmp_path: Path) -> None:
+    made = score(tmp_path, Spoilt(rows=25, marked=Interval(IntervalKind.OVERFLOW, 20, 25)))
+    assert not made.windows
+    assert {finding.cause for finding in made.findings[:-1]} == {Cause.CAPTURE_DAMAGED}
+    assert "the trace has 25 samples" in made.findings[0].detail
+    assert "samples 20 to 25 are marked overflow: the analyzer was not read in time" in made.findings[0].detail
+
+
 def test_the_rules_are_those_of_the_trace(tmp_path: Path) -> None:
     made = score(tmp_path, min_window_s=1.1)
     assert {finding.rule for finding in made.findings} == {Rule.MIN_WINDOW}

@@ -169,6 +169,15 @@ def test_marked_samples_refuse_a_window() -> None:
     assert "700 to 720 are marked gap" in score.findings[0].detail
 
 
+def test_many_marks_of_one_kind_are_one_finding() -> None:
+    readings = five()
+    peaks = tuple(Interval(IntervalKind.CLIPPED, 700 + 10 * k, 703 + 10 * k) for k in range(1000))
+    readings[2] = dataclasses.replace(readings[2], marked=(*peaks, Interval(IntervalKind.GAP, 5, 9)))
+    clipped, gap, _ = score_run(readings, instrument(), RULES).findings
+    assert clipped.detail == "samples 700 to 10693 are marked clipped, in 1000 stretches"
+    assert gap.detail == "samples 5 to 9 are marked gap"
+
+
 def test_samples_that_are_not_numbers_refuse_a_window() -> None:
     readings = five()
     readings[1] = dataclasses.replace(readings[1], power_w=math.nan)
