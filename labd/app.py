@@ -42,15 +42,17 @@ OUTPUTS_OFF_S = 20.0
 """Longest time a supply may take to switch off at a start, s."""
 SURVEY_S = 30.0
 """Pause between two looks at all instruments, s."""
+TOLD_S = 2.0
+"""Longest wait at a stop until the ends of the runs are told, s."""
 EMBEDDED = "embedded"
 
 
 async def serve(config: LabConfig) -> None:
-    """Run the lab until SIGTERM or SIGINT; what runs then is interrupted, its boards off, its jobs queued again."""
+    """Run the lab until SIGTERM, SIGINT or SIGHUP; then runs are interrupted, boards off, jobs queued again."""
     log = structlog.get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a terminal that goes must not leave outputs on
         loop.add_signal_handler(number, stop.set)
     log.info("daemon_started", lab=config.lab.name)
     async with running(config):
@@ -140,7 +142,7 @@ async def _recover(config: LabConfig, database: Database) -> None:
 
 @asynccontextmanager
 async def _at_work(config: LabConfig, bench: Bench, broker: Endpoint, traces_url: str) -> AsyncIterator[None]:
-    """Dispatcher and MQTT session; runs are stopped first, so that their ends are still told."""
+    """Dispatcher and MQTT session; runs are stopped first, and their ends told, while the watchdog is still fed."""
     dispatcher = Dispatcher(config, bench.database, LabWork(config, bench))
     lab = Lab(
         config=config,
@@ -153,18 +155,18 @@ async def _at_work(config: LabConfig, bench: Bench, broker: Endpoint, traces_url
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
-        others = [
-            group.create_task(_survey(bench.devices), name="survey"),
-            group.create_task(keep_alive(), name="watchdog"),
-        ]
+        surveying = group.create_task(_survey(bench.devices), name="survey")
+        watchdog = group.create_task(keep_alive(), name="watchdog")
         try:
             yield
         finally:
-            for task in others:
-                task.cancel()
+            surveying.cancel()
             dispatching.cancel()
             await asyncio.wait({dispatching})
+            if not telling.done():
+                await session.told(TOLD_S)
             telling.cancel()
+            watchdog.cancel()
 
 
 async def _survey(devices: Devices) -> None:

@@ -12,17 +12,19 @@ import random
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import aiomqtt
 import structlog
 
 from labd.bench.progress import Progress, ProgressFeed
 from labd.mqtt.endpoint import Endpoint
-from labd.mqtt.telling import Telling
+from labd.mqtt.telling import EVENTS_TOLD, Telling
 from labd.mqtt.topics import NOBODY, Topics
 from labd.service.answer import Sender, answer, refusal, sender_of
 from labd.service.lab import Lab
 from labd.service.messages import ErrorDocument, ErrorKind, Offline, ProgressDocument, Reply
+from labd.service.outbox import marked, newest_event
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
@@ -86,6 +88,21 @@ class MqttSession:
                     raise asyncio.CancelledError
                 await asyncio.sleep(backoff_s(attempt, random.random()))
                 attempt += 1
+
+    async def told(self, deadline_s: float) -> None:
+        """Wait until all events committed so far are told; give up if the broker is away or the deadline passes."""
+        database = self._lab.database
+        until = await database.read(newest_event)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    commits = database.commits
+                    if await database.read(partial(marked, reader=EVENTS_TOLD)) >= until:
+                        return
+                    if not self.online.is_set():
+                        break
+                    await database.committed_since(commits)
+        _log.warning("events_left_untold", broker=str(self._endpoint), remedy="the next start tells them")
 
     def _client(self) -> aiomqtt.Client:
         will = aiomqtt.Will(self._topics.status, Offline().model_dump_json(), qos=1, retain=True)

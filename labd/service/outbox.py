@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from labd.model.tables import Event, Job, Mark, Run
 from labd.service.documents import board_documents, event_document, instrument_documents, job_documents
@@ -54,6 +54,11 @@ def _touched_jobs(session: Session, events: Sequence[Event]) -> set[int]:
     if runs:
         jobs |= set(session.exec(select(Run.job_id).where(col(Run.id).in_(runs))))
     return jobs
+
+
+def newest_event(session: Session) -> int:
+    """Number of the newest event; 0 if there is none."""
+    return session.exec(select(func.max(Event.id))).one() or 0
 
 
 def marked(session: Session, reader: str) -> int:
