@@ -11,9 +11,10 @@ from drivers.api import DriverError, Edge
 from labd.bench.capture import Capture, capturing
 from labd.bench.edges import EdgeLog, watching
 from labd.bench.failure import RunFailedError, failure_of
+from labd.bench.plan import SLOWEST_S
 from labd.bench.run import Run
 from labd.benchmarks import Mode
-from labd.dut.protocol import lap_duration_us
+from labd.dut.protocol import LAP_WRAP_US, lap_duration_us
 from labd.dut.session import DutSession, InferResult
 from labd.errors import LabError
 from labd.model.causes import Cause
@@ -25,19 +26,21 @@ MARGIN = 1.01
 """A window is made this much longer than asked: the clocks that time it differ by far less."""
 PROBE_SHARE = 0.1
 """A window of this share of the one asked for tells well enough how long an inference takes."""
+PROBE_MAX_S = 2.0
+"""And so does one of this length, s, however long the one asked for: the coarsest lap counter steps by 1 ms."""
 PROBES = 6
-"""Most windows run to find that out."""
-UNKNOWN_S = 120.0
-"""Longest wait for the first few inferences of a board whose speed is not known yet, s."""
+"""Most windows run to find that out: ten times as many inferences each, so up to a million."""
 SLACK_S = 5.0
 """Added to every deadline that follows from a measured speed, s."""
 LAP_RATE_HZ = 1e6
 """The lap counter counts microseconds."""
+LAP_SPAN_S = 0.9 * LAP_WRAP_US / LAP_RATE_HZ
+"""Longest window that the lap counter times, s: a longer one could wrap it twice and look short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many inferences a window holds, and how long one takes, s."""
+    """How many inferences a window holds, and how long one takes, or may take at most, s."""
 
     inferences: int
     each_s: float
@@ -64,16 +67,22 @@ async def _accuracy(run: Run, dut: DutSession) -> None:
     for index in range(len(inputs)):
         trial_id = await run.start_trial(index, index, 1)
         await dut.load(inputs.payload(index))
-        answer = await dut.infer(1, 0, deadline_s=UNKNOWN_S)
+        answer = await dut.infer(1, 0, deadline_s=Pace(1, SLOWEST_S).deadline_s(0))
         await run.end_trial(trial_id, answer.results, None)
 
 
 async def _performance(run: Run, dut: DutSession) -> None:
-    async def probe(inferences: int) -> float:
-        answer = await dut.infer(inferences, 1, deadline_s=UNKNOWN_S)
+    async def probe(pace: Pace) -> float:
+        answer = await dut.infer(pace.inferences, 1, deadline_s=pace.deadline_s(1))
         return lap_duration_us(*_laps(answer)) / LAP_RATE_HZ
 
     pace = await _calibrate(run, dut, probe)
+    if (window_s := pace.inferences * pace.each_s) > LAP_SPAN_S:
+        raise RunFailedError(
+            Cause.DEADLINE_MISSED,
+            f"{pace.inferences} inferences take {window_s:.0f} s, the board's lap counter times {LAP_SPAN_S:.0f} s at "
+            "most: ask for fewer",
+        )
     inputs = run.plan.benchmark.inputs()
     for number in range(run.plan.trials):
         index = number % len(inputs)
@@ -98,9 +107,9 @@ async def _energy(run: Run, dut: DutSession) -> None:
     source = await run.bench.devices.edges(timing.instrument)
     async with watching(source, timing) as edges:
 
-        async def probe(inferences: int) -> float:
+        async def probe(pace: Pace) -> float:
             mark = edges.mark()
-            await dut.infer(inferences, 1, deadline_s=UNKNOWN_S)
+            await dut.infer(pace.inferences, 1, deadline_s=pace.deadline_s(1))
             return _span_s(await edges.window_since(mark), source.tick_rate_hz)
 
         pace = await _calibrate(run, dut, probe)
@@ -162,28 +171,29 @@ class _EnergyTrial:
         await run.end_trial(trial_id, results, window)
 
 
-async def _calibrate(run: Run, dut: DutSession, probe: Callable[[int], Awaitable[float]]) -> Pace:
+async def _calibrate(run: Run, dut: DutSession, probe: Callable[[Pace], Awaitable[float]]) -> Pace:
     """Find how many inferences make a window long enough, from windows that grow until they tell.
 
     Args:
-        probe: Runs a window of so many inferences and returns its length, s.
+        probe: Runs a window, before a deadline by the pace known so far, and returns its length, s.
     """
     plan, benchmark = run.plan, run.plan.benchmark
     await run.enter(RunStep.CALIBRATE)
     await dut.load(benchmark.inputs().payload(0))
-    inferences = benchmark.min_inferences
+    tells_s = min(PROBE_SHARE * plan.min_window_s, PROBE_MAX_S)
+    pace = Pace(benchmark.min_inferences, SLOWEST_S)
     for _ in range(PROBES):
-        length_s = await probe(inferences)
-        if length_s > 0 and (plan.inferences or length_s >= PROBE_SHARE * plan.min_window_s):
-            each_s = length_s / inferences
+        length_s = await probe(pace)
+        if length_s > 0 and (plan.inferences or length_s >= tells_s):
+            each_s = length_s / pace.inferences
             needed = max(benchmark.min_inferences, math.ceil(MARGIN * plan.min_window_s / each_s))
             pace = Pace(plan.inferences or needed, each_s)
             await run.enter(RunStep.MEASURE, inferences=pace.inferences)
             return pace
-        grown = 2.0 * PROBE_SHARE * plan.min_window_s * inferences / length_s if length_s > 0 else math.inf
-        inferences = math.ceil(min(10.0 * inferences, grown))
+        grown = 2.0 * tells_s * pace.inferences / length_s if length_s > 0 else math.inf
+        pace = Pace(math.ceil(min(10.0 * pace.inferences, grown)), max(length_s, tells_s) / pace.inferences)
     raise RunFailedError(
-        Cause.WINDOW_SHORT, f"{inferences} inferences took {length_s:.3g} s: too short to calibrate the window by"
+        Cause.WINDOW_SHORT, f"{pace.inferences} inferences took {length_s:.3g} s: too short to calibrate the window by"
     )
 
 

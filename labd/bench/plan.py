@@ -8,6 +8,16 @@ from pathlib import Path
 from labd.benchmarks import Benchmark, Mode
 from labd.config import Board
 
+SLOWEST_S = 10.0
+"""Longest inference of a board that labd measures, s; a slower one is given up when its speed is found out."""
+PREPARE_S = 900.0
+"""Longest time before the first trial, s: discharging, comparing and writing the image, handshake, calibration."""
+LOAD_S_PER_BYTE = 5e-3
+"""Longest time to load an input, s a byte: 2.5 ms for its digits, the command and the reply at 9600 baud, and for each
+command of 31 bytes two turns of a USB adapter of 16 ms and the board's own time."""
+ROUND_S = 10.0
+"""Added for each round, s: commits, and edges that have to come in."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
@@ -48,7 +58,7 @@ class RunPlan:
     @property
     def lease_s(self) -> float:
         """How long the run may hold its board, s."""
-        return lease_s(self.benchmark, self.mode, self.trials, self.min_window_s)
+        return lease_s(self.benchmark, self.mode, self.trials, self.min_window_s, self.inferences)
 
 
 def rounds_of(benchmark: Benchmark, mode: Mode, trials: int) -> int:
@@ -56,7 +66,20 @@ def rounds_of(benchmark: Benchmark, mode: Mode, trials: int) -> int:
     return len(benchmark.inputs()) if mode is Mode.ACCURACY else trials
 
 
-def lease_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float) -> float:
-    """How long such a run may hold its board, s: generous, so that only a run that hangs meets it."""
-    window_s = 0.0 if mode is Mode.ACCURACY else min_window_s
-    return 180.0 + rounds_of(benchmark, mode, trials) * (4.0 * window_s + 10.0)
+def lease_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float, inferences: int | None = None) -> float:
+    """How long such a run may hold its board, s: more than the slowest board takes that is not given up before.
+
+    It cuts off no legal run. One that hangs meets the deadline of what it waits for, which follows from the board's
+    own speed, long before.
+
+    Args:
+        benchmark, mode, trials, min_window_s: What is measured, see `RunPlan`.
+        inferences: Inferences in each window; None to find how many the window needs.
+    """
+    if mode is Mode.ACCURACY:
+        window_s = SLOWEST_S
+    else:
+        timed_s = max(min_window_s, SLOWEST_S * (inferences or benchmark.min_inferences))
+        window_s = 2.0 * (timed_s + SLOWEST_S * benchmark.warmups)
+    load_s = LOAD_S_PER_BYTE * len(benchmark.inputs().payload(0))
+    return PREPARE_S + rounds_of(benchmark, mode, trials) * (window_s + load_s + ROUND_S)

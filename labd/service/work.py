@@ -33,7 +33,7 @@ class LabWork:
         """How long a run of the job may hold its board, s."""
         spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
         trials, min_window_s = _extent(spec, benchmark)
-        return lease_s(benchmark, spec.mode, trials, min_window_s)
+        return lease_s(benchmark, spec.mode, trials, min_window_s, _inferences(spec))
 
     async def perform(self, job: Job, run: Run) -> Ending:
         """Do one run of the job on the board that `run` names."""
@@ -52,7 +52,7 @@ class LabWork:
             mode=spec.mode,
             trials=trials,
             min_window_s=min_window_s,
-            inferences=None if spec.inferences == "auto" else spec.inferences,
+            inferences=_inferences(spec),
             voltage_v=spec.voltage_v if spec.voltage_v is not None else board.supply.voltage_v,
             period_s=None if spec.rate_hz is None else 1.0 / spec.rate_hz,
             image=image,
@@ -63,6 +63,11 @@ class LabWork:
 
 def _spec(job: Job) -> JobSpec:
     return JobSpec.model_validate(job.spec, strict=False)
+
+
+def _inferences(spec: JobSpec) -> int | None:
+    """Inferences in each window; None to find how many it needs."""
+    return None if spec.inferences == "auto" else spec.inferences
 
 
 def _extent(spec: JobSpec, benchmark: Benchmark) -> tuple[int, float]:
