@@ -65,10 +65,10 @@ async def _accuracy(run: Run, dut: DutSession) -> None:
     await run.enter(RunStep.MEASURE)
     inputs = run.plan.benchmark.inputs()
     for index in range(len(inputs)):
-        trial_id = await run.start_trial(index, index, 1)
+        run.report(trial=index + 1, share=index / run.plan.rounds)
         await dut.load(inputs.payload(index))
         answer = await dut.infer(1, 0, deadline_s=Pace(1, SLOWEST_S).deadline_s(0))
-        await run.end_trial(trial_id, answer.results, None)
+        await run.add_trial(index, index, 1, answer.results)
 
 
 async def _performance(run: Run, dut: DutSession) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlmodel import Session
 
 from drivers.api import Driver
 from labd.bench.devices import Devices
@@ -70,9 +71,21 @@ class Run:
             )
         )
 
-    async def end_trial(self, trial_id: int, results: Sequence[float], window: Window | None) -> None:
+    async def end_trial(self, trial_id: int, results: Sequence[float], window: Window) -> None:
         """Note what a trial measured."""
         await self.bench.database.write(lambda session: ledger.end_trial(session, trial_id, results, window))
+
+    async def add_trial(self, number: int, input_index: int, inferences: int, results: Sequence[float]) -> None:
+        """Note a trial without a window once it is over, in one commit: accuracy has hundreds of short ones."""
+        run_id = self.plan.run_id
+
+        def add(session: Session) -> None:
+            trial_id = ledger.start_trial(
+                session, run_id, number=number, input_index=input_index, inferences=inferences
+            )
+            ledger.end_trial(session, trial_id, results, None)
+
+        await self.bench.database.write(add)
 
     async def add_score(self, scorer: str, inputs: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Keep a score of this run."""
