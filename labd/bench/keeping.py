@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -104,5 +105,7 @@ async def _end(
     database: Database, trace_id: str, state: TraceState, *, rows: int = 0, size: int = 0, sha256: str = ""
 ) -> None:
     await database.write(
-        lambda session: ledger.end_trace(session, trace_id, state, rows=rows, size=size, sha256=sha256)
+        lambda session: ledger.end_trace(
+            session, trace_id, state, rows=rows, size=size, sha256=sha256, now=datetime.now(UTC)
+        )
     )

@@ -32,6 +32,9 @@ from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, 
 _ADD_JOB = insert(SQLModel.metadata.tables["job"])
 _ADD_EVENT = insert(SQLModel.metadata.tables["event"])
 
+CANCEL_REQUESTED = "cancel_requested"
+"""Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
+
 
 def _job(session: Session, job_id: int) -> Job:
     job = session.get(Job, job_id)
@@ -58,17 +61,23 @@ def _job_event(session: Session, job: Job, now: datetime, reason: str = "") -> N
 
 
 def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> None:
-    session.add(
-        Event(
-            at=now,
-            kind="run",
-            subject=str(run.id),
-            state=run.state,
-            reason=reason,
-            job_id=run.job_id,
-            run_id=run.id,
-            board_id=run.board_id,
-        )
+    session.add(_event_of_run(session, _key(run), now, kind="run", subject=str(run.id), state=run.state, reason=reason))
+
+
+def _event_of_run(
+    session: Session, run_id: int, now: datetime, *, kind: str, subject: str, state: str, reason: str = ""
+) -> Event:
+    """An event that names the run it belongs to, with its job and its board."""
+    run = _run(session, run_id)
+    return Event(
+        at=now,
+        kind=kind,
+        subject=subject,
+        state=state,
+        reason=reason,
+        job_id=run.job_id,
+        run_id=run_id,
+        board_id=run.board_id,
     )
 
 
@@ -102,6 +111,7 @@ def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
     elif job.cancel_requested_at is None:
         job.cancel_requested_at = now
         session.add(job)
+        _job_event(session, job, now, CANCEL_REQUESTED)
     return job
 
 
@@ -224,22 +234,29 @@ def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now
     trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.REFUSED)
     trial.cause, trial.detail = cause, detail
     session.add(trial)
-    session.add(
-        Event(at=now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause, run_id=trial.run_id)
+    event = _event_of_run(
+        session, trial.run_id, now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause
     )
+    session.add(event)
 
 
 def start_trace(session: Session, trace: Trace) -> None:
     """Note a trace before its first sample."""
     session.add(trace)
+    session.add(
+        _event_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
+    )
 
 
-def end_trace(session: Session, trace_id: str, state: TraceState, *, rows: int, size: int, sha256: str) -> None:
+def end_trace(
+    session: Session, trace_id: str, state: TraceState, *, rows: int, size: int, sha256: str, now: datetime
+) -> None:
     """Note how a trace was closed."""
     trace = session.get_one(Trace, trace_id)
     trace.state = check_transition(f"trace {trace_id}", trace.state, state)
     trace.rows, trace.bytes, trace.sha256 = rows, size, sha256
     session.add(trace)
+    session.add(_event_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state))
 
 
 def open_traces(session: Session) -> list[Trace]:
@@ -256,8 +273,11 @@ def add_score(session: Session, score: Score) -> None:
 
 
 def set_board_state(session: Session, board_id: str, state: BoardState, reason: str, now: datetime) -> Board:
-    """Change a board's state; a board never seen before begins offline."""
-    board = session.get(Board, board_id) or Board(id=board_id, changed_at=now)
+    """Change a board's state; a board never seen before begins offline. One that stays as it is makes no event."""
+    board = session.get(Board, board_id)
+    if board is not None and (board.state, board.reason) == (state, reason):
+        return board
+    board = board or Board(id=board_id, changed_at=now)
     if board.state is not state:
         board.state = check_transition(f"board {board_id}", board.state, state)
     board.reason, board.changed_at = reason, now

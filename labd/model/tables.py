@@ -221,7 +221,7 @@ class Event(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = _time()
     kind: str
-    """`job`, `run`, `trial`, `trace`, `board`, `instrument` or `lab`."""
+    """`job`, `run`, `trial` (only when one is refused), `trace`, `board` or `instrument`."""
     subject: str
     state: str
     reason: str = ""

@@ -63,7 +63,7 @@ class Served:
         def work(session: Session) -> None:
             ledger.start_trace(session, Trace(id=trace_id, run_id=run_id, period_s=204.8e-6, started_at=NOW))
             session.flush()
-            ledger.end_trace(session, trace_id, TraceState.SEALED, rows=48_828, size=123_456, sha256="0" * 64)
+            ledger.end_trace(session, trace_id, TraceState.SEALED, rows=48_828, size=123_456, sha256="0" * 64, now=NOW)
             ledger.add_score(session, Score(run_id=run_id, scorer="energy 1", result=result, created_at=NOW))
 
         await self.lab.database.write(work)

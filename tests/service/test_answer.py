@@ -244,7 +244,7 @@ async def test_a_job_is_shown_whole(lab: Lab) -> None:
             trial_id=trial, method="edges", start_ticks=1, stop_ticks=2**40, tick_rate_hz=1e8, duration_s=1.5
         )
         ledger.end_trial(session, trial, [0.5, 0.25], window)
-        ledger.end_trace(session, "t-1", TraceState.SEALED, rows=10, size=20, sha256="ab")
+        ledger.end_trace(session, "t-1", TraceState.SEALED, rows=10, size=20, sha256="ab", now=NOW)
         ledger.add_score(session, Score(run_id=run.id, scorer="energy/1", result={"a_j": 1e-6}, created_at=NOW))
         ledger.end_run(session, run.id, Ending(Cause.WINDOW_SHORT, "0.9 s"), NOW)
 
