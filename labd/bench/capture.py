@@ -100,7 +100,8 @@ async def _streaming(
         capture = Capture(recorder, stream)
         reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{recorder.folder.name}")
         try:
-            yield capture
+            async with _while_streaming(stream):
+                yield capture
         except (LabError, DriverError, TimeoutError):
             capture.check()  # an analyzer that failed first tells more than what that made fail
             raise
@@ -112,6 +113,23 @@ async def _streaming(
     if stream.cancelled():
         raise RunFailedError(Cause.INSTRUMENT_SILENT, f"the last samples did not come within {STOP_S:g} s")
     stream.result()
+
+
+@asynccontextmanager
+async def _while_streaming(stream: asyncio.Task[int]) -> AsyncIterator[None]:
+    """End the block with a `TimeoutError` as soon as the stream ends: what a window may last need not be waited for."""
+    async with asyncio.timeout(None) as guard:
+
+        def end(_: asyncio.Task[int]) -> None:
+            if inside:
+                guard.reschedule(asyncio.get_running_loop().time())
+
+        inside = True
+        stream.add_done_callback(end)
+        try:
+            yield
+        finally:
+            inside = False
 
 
 def _wiring(run: Run) -> tuple[Measure, Timing]:
@@ -160,7 +178,7 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
         tick_clock_ppm=edges.clock_ppm,
         trigger=TriggerSource.IMMEDIATE if timing.sync_pin is None else TriggerSource.EXTERNAL,
         sync_pin=timing.sync_pin,
-        supply_voltage_v=plan.voltage_v,
+        supply_voltage_v=run.supply_voltage_v,
         firmware_sha256=run.firmware_sha256,
         labd_version=version("labd"),
         started_at=now,
