@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any
 
 import structlog
 
 from drivers.api import DriverError, Edge, EdgeSource, ProtocolError
 from labd.bench.failure import RunFailedError, failing_as, within
+from labd.bench.shield import shielded
 from labd.config import Timing
 from labd.errors import TraceError
 from labd.model.causes import Cause
@@ -100,9 +102,14 @@ async def watching(source: EdgeSource, timing: Timing) -> AsyncIterator[EdgeLog]
     try:
         yield log
     finally:
-        task.cancel()
-        await asyncio.wait({task})
-        try:
-            await watch.__aexit__(None, None, None)
-        except DriverError as error:
-            structlog.get_logger().warning("edge_watch_not_ended", pin=timing.pin, error=str(error))
+        # Shielded: a watch that was not ended would keep its pin from all later runs.
+        await shielded(_end_watch(watch, task, timing), f"end-watch-of-pin-{timing.pin}")
+
+
+async def _end_watch(watch: AbstractAsyncContextManager[Any], task: asyncio.Task[None], timing: Timing) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    try:
+        await watch.__aexit__(None, None, None)
+    except DriverError as error:
+        structlog.get_logger().warning("edge_watch_not_ended", pin=timing.pin, error=str(error))
