@@ -22,6 +22,8 @@ SETTLE_S = 2.0
 """Longest wait for an output to reach its voltage, s."""
 SETTLED = 0.05
 """Share of the set-point that a settled output may be away from it: a gross check, not a measurement."""
+ROUNDED = 1e-3
+"""Share by which a set-point that is read back may lie above the board's limit: a supply's resolution."""
 GUARD_S = 1.0
 """Pause between two looks at the protections of a board that is on, s."""
 OFF_S = 20.0
@@ -52,12 +54,16 @@ async def discharge(supply: PowerSupply, board: Board) -> None:
 
 
 @asynccontextmanager
-async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v: float) -> AsyncIterator[None]:
+async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v: float) -> AsyncIterator[float]:
     """Feed the board inside the block; the output goes off at its end, also when the block is cancelled.
 
+    Yields:
+        The voltage that the supply is set to, as it reads it back, V.
+
     Raises:
-        RunFailedError: the output did not reach its voltage, or the block failed because a protection has switched
-            the board off (`board_overload`).
+        LimitError: the voltage asked for is above the board's limit.
+        RunFailedError: the supply reads back another voltage (`instrument_error`), the output did not reach it, or the
+            block failed because the supply's limit or protection starved the board (`board_overload`).
     """
     channel = board.supply.channel
     limits = SupplyLimits(board.limits.voltage_max_v, board.limits.current_max_a)
@@ -65,12 +71,14 @@ async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v
         raise LimitError(f"{board.id}: {voltage_v:g} V is above its limit of {limits.voltage_max_v:g} V")
     try:
         await supply.set_limits(channel, limits)
-        await supply.set_voltage(channel, voltage_v)
+        set_v = await supply.set_voltage(channel, voltage_v)
+        if not (abs(set_v - voltage_v) <= SETTLED * voltage_v and set_v <= limits.voltage_max_v * (1 + ROUNDED)):
+            raise RunFailedError(Cause.INSTRUMENT_ERROR, f"the supply was set to {voltage_v:g} V, it says {set_v:g} V")
         await supply.arm_watchdog(WATCHDOG_S)
         await supply.output_on(channel)
         await _settle(supply, board, voltage_v)
         async with _guarded(supply, board):
-            yield
+            yield set_v
     finally:
         await shielded(_off(devices, board), f"output-off-{board.id}")
 
@@ -97,17 +105,35 @@ async def _guarded(supply: PowerSupply, board: Board) -> AsyncIterator[None]:
                 await asyncio.wait({watcher})
     except (DutError, RunFailedError, TimeoutError) as error:
         # A board that a protection has switched off is silent too: the supply knows better.
-        if reason := reason or await _tripped(supply, board):
+        if reason := reason or await _starved(supply, board):
             raise RunFailedError(Cause.BOARD_OVERLOAD, reason) from error
         raise
 
 
 async def _tripped(supply: PowerSupply, board: Board) -> str:
     """What protection has switched the board off, in words; empty if none has, or the supply does not say."""
-    try:
-        status = await supply.supply_status(board.supply.channel)
-    except DriverError:
+    status = await _status(supply, board)
+    return "" if status is None else _protection(status)
+
+
+async def _starved(supply: PowerSupply, board: Board) -> str:
+    """Why the board has too little power: a protection, or a current limit that regulates; else empty."""
+    status = await _status(supply, board)
+    if status is None:
         return ""
+    if status.mode is SupplyMode.CC:
+        return f"the supply limits the current to {board.limits.current_max_a:g} A, the board asks for more"
+    return _protection(status)
+
+
+async def _status(supply: PowerSupply, board: Board) -> SupplyStatus | None:
+    try:
+        return await supply.supply_status(board.supply.channel)
+    except DriverError:
+        return None
+
+
+def _protection(status: SupplyStatus) -> str:
     if status.mode is SupplyMode.PROTECTED or status.tripped:
         return f"protection tripped: {', '.join(status.tripped) or 'unnamed'}"
     return ""
@@ -119,8 +145,8 @@ async def _settle(supply: PowerSupply, board: Board, voltage_v: float) -> None:
         async with asyncio.timeout(SETTLE_S):
             while True:
                 status = await supply.supply_status(board.supply.channel)
-                if status.mode is SupplyMode.PROTECTED:
-                    raise RunFailedError(Cause.BOARD_OVERLOAD, f"protection tripped: {', '.join(status.tripped)}")
+                if tripped := _protection(status):
+                    raise RunFailedError(Cause.BOARD_OVERLOAD, tripped)
                 if abs(status.voltage_v - voltage_v) <= SETTLED * voltage_v:
                     return
                 await asyncio.sleep(POLL_S)

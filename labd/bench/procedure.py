@@ -79,9 +79,10 @@ async def _board_up(run: Run, supply: PowerSupply) -> AsyncIterator[DutSession]:
     async with _line(run) as line:
         await run.enter(RunStep.POWER_ON)
         async with (
-            powered(run.bench.devices, supply, plan.board, plan.voltage_v),
+            powered(run.bench.devices, supply, plan.board, plan.voltage_v) as set_v,
             DutSession(line) as dut,
         ):
+            run.supply_voltage_v = set_v
             await run.enter(RunStep.HANDSHAKE)
             await _handshake(run, dut)
             yield dut

@@ -40,6 +40,8 @@ class Run:
         self.bench = bench
         self.log = structlog.get_logger()
         self.firmware_sha256 = ""
+        self.supply_voltage_v = 0.0
+        """What the board's supply is set to, as read back, V; 0 before it is on."""
         self.trace: Path | None = None
         """Folder of the run's trace, once there is one."""
         self._progress = Progress(plan.job_id, plan.run_id, plan.board.id, RunStep.LEASED, trials=plan.rounds)
