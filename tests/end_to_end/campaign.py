@@ -35,10 +35,12 @@ POLL_S = 0.005
 """Pause between two looks at the database: the shortest steps last a few milliseconds."""
 AT_WORK_S = 4.0
 """Longest stretch in which a moment of `Kind.TIME` lies, s."""
-JUST_AFTER_S = 0.03
+JUST_AFTER_S = 0.01
 """Longest time from what a moment waits for to the kill, s."""
 PATIENCE_S = 30.0
 """Longest wait for a step that may never come again, s."""
+LAST_JOB_S = 2.0
+"""The same while one job is left: it must not be over before the kill."""
 CAMPAIGN_S = 1500.0
 """Longest time for it all, s."""
 WINDOW_S = 4.0
@@ -158,10 +160,12 @@ class _Campaign:
         if moment.kind is Kind.TIME:
             await asyncio.sleep(moment.share * AT_WORK_S)
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
-                while (seen := self.standing()).completed < self.accepted and moment.step not in seen.steps:
-                    await asyncio.sleep(POLL_S)
+        begun = time.monotonic()
+        while moment.step not in (seen := self.standing()).steps:
+            patience_s = PATIENCE_S if seen.completed < self.accepted - 1 else LAST_JOB_S
+            if time.monotonic() - begun > patience_s:
+                break
+            await asyncio.sleep(POLL_S)
         await asyncio.sleep(moment.share * JUST_AFTER_S)
 
     async def _submit(self) -> None:
