@@ -22,7 +22,7 @@ from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
-from labd.config import LabConfig
+from labd.config import EMBEDDED, LabConfig
 from labd.errors import StoreError
 from labd.model import ledger
 from labd.model.database import Database
@@ -44,7 +44,6 @@ SURVEY_S = 30.0
 """Pause between two looks at all instruments, s."""
 TOLD_S = 2.0
 """Longest wait at a stop until the ends of the runs are told, s."""
-EMBEDDED = "embedded"
 
 
 async def serve(config: LabConfig) -> None:

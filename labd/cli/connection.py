@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from labd.cli.table import Exit, remarks
-from labd.config import Mqtt, load
+from labd.config import EMBEDDED, Lab, LabConfig, Mqtt, load
 from labd.errors import ConfigError, LabError, RequestError, UnreachableError
 from labd.mqtt.client import LabClient, NoAnswerError, connect
 from labd.mqtt.endpoint import Endpoint, endpoint
@@ -54,7 +55,9 @@ class Choice:
     """What the options say; made into a connection by the commands that need one, so that help needs no lab."""
 
     config: Path | None
-    broker: Mqtt | None
+    broker: str | None
+    access: Mapping[str, Any]
+    """Those of `[mqtt]`'s other keys that were given: user, files."""
     lab: str | None
     timeout_s: float
 
@@ -69,8 +72,22 @@ class Choice:
         if name is None:
             remedy = "give --lab NAME, set LABCTL_LAB, or give --config with its lab.toml"
             raise ConfigError("no lab is named", remedy=remedy)
-        mqtt = self.broker or (described.mqtt if described is not None else Mqtt())
-        return Connection(endpoint(mqtt), name, self.timeout_s)
+        try:
+            Lab(name=name)
+        except ValidationError as error:
+            remedy = "use lower-case letters, digits, dots, dashes and underscores, as its lab.toml does"
+            raise ConfigError(f"{name!r} cannot be the name of a lab", remedy=remedy) from error
+        return Connection(endpoint(self._mqtt(described)), name, self.timeout_s)
+
+    def _mqtt(self, described: LabConfig | None) -> Mqtt:
+        """The broker of the options; what `lab.toml` says of getting in is for its own broker only."""
+        if self.broker is not None:
+            return Mqtt(url=self.broker, **self.access)
+        mqtt = described.mqtt if described is not None else Mqtt()
+        if mqtt.url == EMBEDDED:
+            remedy = "give --broker with the address that the daemon logs as broker_connected"
+            raise ConfigError("the lab's broker is its daemon's own, on any free port", where="mqtt.url", remedy=remedy)
+        return mqtt.model_copy(update=self.access)
 
 
 def connection_of(context: typer.Context) -> Connection:

@@ -13,12 +13,14 @@ from labd.cli.job_view import print_job, print_jobs
 from labd.cli.job_watch import watch_job
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
-from labd.service.messages import BoardChoice, FirmwareChoice, JobDocument, JobQuery, JobSpec
+from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobDocument, JobQuery, JobSpec
 
 app = typer.Typer(help="Jobs of a lab.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-JobId = Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's number.", show_default=False)]
+JobId = Annotated[
+    int, typer.Argument(metavar="ID", min=1, max=NUMBER_MAX, help="The job's number.", show_default=False)
+]
 WaitLimit = Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait for the job's end, s.")]
 
 
@@ -46,6 +48,8 @@ def submit(
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
+    if limit_s is not None and not wait:
+        raise typer.BadParameter("--for bounds the waiting: give --wait too")
     given = {
         "benchmark": benchmark,
         "mode": mode,
@@ -82,7 +86,7 @@ def list_(
     *,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
-    before: Annotated[int | None, typer.Option(min=1, help="Only jobs older than this number.")] = None,
+    before: Annotated[int | None, typer.Option(min=1, max=NUMBER_MAX, help="Only jobs older than this number.")] = None,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""

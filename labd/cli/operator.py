@@ -13,7 +13,6 @@ import typer
 
 from labd.cli import board, job, trace
 from labd.cli.connection import Choice
-from labd.config import Mqtt
 
 app = typer.Typer(
     name="labctl",
@@ -52,10 +51,9 @@ def connection(
     ] = 10.0,
 ) -> None:
     """Queue jobs in a lab, follow them, and pull their power traces."""
-    mqtt = None
-    if broker is not None:
-        mqtt = Mqtt(url=broker, user=user, password_file=password_file, ca=ca, cert=cert, key=key)
-    context.obj = Choice(config=config, broker=mqtt, lab=lab, timeout_s=timeout_s)
+    given = {"user": user, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
+    access = {name: value for name, value in given.items() if value is not None}
+    context.obj = Choice(config=config, broker=broker, access=access, lab=lab, timeout_s=timeout_s)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from labd.cli.pull import Progressed, Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.errors import ConfigError, NotFoundError
 from labd.mqtt.client import LabClient, connect
+from labd.service.messages import NUMBER_MAX
 
 app = typer.Typer(help="Raw power traces of a lab.", no_args_is_help=True)
 
@@ -39,6 +40,8 @@ def pull(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
 ) -> None:
     """Download a trace; a broken download goes on where it stopped. Every file is checked against the trace's seal."""
+    if not trace_id or (trace_id.isdecimal() and not 1 <= int(trace_id) <= NUMBER_MAX):
+        raise typer.BadParameter(f"{trace_id!r} is neither a trace's id nor a job's number")
     connection = connection_of(context)
 
     async def work() -> list[Pulled]:

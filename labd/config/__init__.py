@@ -3,6 +3,7 @@
 `load` gives the models or raises with all faults; `inspect` gives faults, warnings and capabilities beside them.
 """
 
+from labd.config.endpoints import EMBEDDED
 from labd.config.models import (
     Board,
     Firmware,
@@ -22,6 +23,7 @@ from labd.config.models import (
 from labd.config.reading import Inspection, inspect, load
 
 __all__ = [
+    "EMBEDDED",
     "Board",
     "Firmware",
     "Flash",

@@ -135,9 +135,19 @@ def _check_broker(mqtt: Mqtt) -> Iterator[Finding]:
     elif parts.username is not None:
         message = "carries a user; lab.toml is no place for passwords"
         yield Finding(("mqtt", "url"), message, "use user = ... and password_file = ...")
+    elif not _is_host(parts.hostname):
+        yield Finding(("mqtt", "url"), f"{parts.hostname!r} cannot be the name of a host", remedy)
     elif port_is_wrong:
         yield Finding(("mqtt", "url"), f"{mqtt.url!r} has no port between 1 and 65535", remedy)
     elif parts.scheme == "mqtt":
         for key in ("ca", "cert", "key"):
             if getattr(mqtt, key) is not None:
                 yield Finding(("mqtt", key), "is not used without TLS", "use an mqtts:// url, or remove it")
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True

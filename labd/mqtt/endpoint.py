@@ -68,8 +68,11 @@ def endpoint(mqtt: Mqtt) -> Endpoint:
         password = mqtt.password_file.read_text(encoding="utf-8").strip() if mqtt.password_file else None
         tls = _tls(mqtt) if parts.scheme == "mqtts" else None
         port = parts.port or _PORTS[parts.scheme]
+        parts.hostname.encode("idna")  # raises here what would else come out of the first connection
     except (OSError, ValueError) as error:
-        raise ConfigError(str(error), where="mqtt", remedy="check the port and the files that [mqtt] names") from error
+        raise ConfigError(
+            str(error), where="mqtt", remedy="check the host, the port and the files that [mqtt] names"
+        ) from error
     return Endpoint(parts.hostname, port, tls, mqtt.user, password)
 
 

@@ -34,7 +34,8 @@ ClientName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-Number = Annotated[int, Field(ge=1, lt=2**63)]
+NUMBER_MAX = 2**63 - 1
+Number = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
 """A row's number."""
 
 
