@@ -53,7 +53,7 @@ def _document(path: Path, seen: Inspection) -> dict[str, Any]:
 
 def _config(config: LabConfig) -> dict[str, Any]:
     document = config.model_dump(mode="json")
-    document["store"]["database_url"] = _database(config)
+    document["store"]["database_url"] = database_address(config)
     return document
 
 
@@ -84,8 +84,8 @@ def _print_faults(path: Path, kind: str, faults: Sequence[Fault]) -> None:
 
 
 def _print_lab(config: LabConfig) -> None:
-    rows = [("data", str(config.lab.data_dir)), ("database", _database(config))]
-    rows += [("broker", config.mqtt.url), ("traces", f"http://{config.http.listen}")]
+    rows = [("data", str(config.lab.data_dir)), ("database", database_address(config))]
+    rows += [("broker", config.mqtt.url), ("traces", f"http://{config.http.listen}/v1/traces/")]
     for build in config.firmware:
         images = ", ".join(sorted(build.images))
         rows.append(("firmware", f"{build.name}: {build.benchmark} for {build.target}, images: {images}"))
@@ -167,7 +167,7 @@ def _numbers(numbers: Sequence[int]) -> str:
     return " ".join(map(str, numbers)) or "none"
 
 
-def _database(config: LabConfig) -> str:
+def database_address(config: LabConfig) -> str:
     """The database's address without its password."""
     scheme, _, rest = (config.store.database_url or f"sqlite:///{config.lab.data_dir}/labd.db").partition("://")
     credentials, at, host = rest.rpartition("@")

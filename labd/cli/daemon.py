@@ -11,15 +11,16 @@ from typing import Annotated
 import typer
 
 from labd.app import serve
-from labd.cli.check import check
+from labd.cli.check import check, database_address
 from labd.cli.demo import demo
 from labd.cli.outputs_off import outputs_off
-from labd.cli.table import Exit, remarks
+from labd.cli.table import Exit, remarks, results
 from labd.cli.virtual import virtual
 from labd.config import load
 from labd.errors import ConfigError, LabError
 from labd.logs import configure
 from labd.model.migrations import upgrade
+from labd.occupancy import occupied
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 database = typer.Typer(no_args_is_help=True, help="The lab's database.")
@@ -46,12 +47,16 @@ def run(path: LabFile) -> None:
 
 @database.command("upgrade")
 def upgrade_database(path: LabFile) -> None:
-    """Bring the database to this version's schema; the daemon does so too when it starts."""
+    """Bring the database to this version's schema; the daemon does so too when it starts.
+
+    Exit status: 0 done, 1 the database cannot be upgraded or a daemon has it, 2 lab.toml cannot be used.
+    """
     with _reported():
         config = load(path)
-        config.lab.data_dir.mkdir(parents=True, exist_ok=True)
-        upgrade(config.database_url)
-        remarks().print(f"{config.database_url} is up to date", markup=False)
+        with occupied(config.lab.data_dir):
+            found, now = upgrade(config.database_url)
+        done = f"is at schema {now} already" if found == now else f"brought from schema {found or 'none'} to {now}"
+        results().print(f"{database_address(config)}: {done}", markup=False)
 
 
 @contextmanager
