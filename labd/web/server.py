@@ -61,7 +61,9 @@ async def serve_traces(traces_dir: Path, listen: str) -> AsyncIterator[Served]:
     app.add_routes(
         [
             web.get("/healthz", _health),
+            web.get("/v1/traces", _list_traces),
             web.get("/v1/traces/", _list_traces),
+            web.get("/v1/traces/{trace}", _list_files),
             web.get("/v1/traces/{trace}/", _list_files),
             web.get("/v1/traces/{trace}/{file}", _send_file),
         ]
