@@ -98,7 +98,7 @@ class Run(SQLModel, table=True):
     detail: str = ""
     firmware_sha256: str = ""
     facts: dict[str, Any] = _json()
-    """What was read back: board name, model, instruments with serial numbers, sample period, host clock state."""
+    """What the board said of itself, and the inferences a window; the instruments' part is in the trace's meta.json."""
     started_at: datetime = _time()
     ended_at: datetime | None = _time(nullable=True)
 
