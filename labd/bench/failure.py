@@ -17,7 +17,7 @@ from drivers.api import (
     ProtocolError,
 )
 from labd.dut.errors import DutLineError, DutProtocolError, DutRebootedError, DutRefusedError, DutSilentError
-from labd.errors import DutError, LabError, TraceError
+from labd.errors import DutError, LabError, StoreError, TraceError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 
@@ -47,6 +47,7 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
     (DeviceError, Cause.INSTRUMENT_ERROR),
     (LimitError, Cause.INSTRUMENT_ERROR),
     (DriverError, Cause.INSTRUMENT_ERROR),
+    (StoreError, Cause.STORE_FAILED),
     (TraceError, Cause.TRACE_FAILED),
 )
 """First match wins, so branches stand before their root."""

@@ -44,6 +44,7 @@ class Cause(StrEnum):
     WINDOW_SHORT = "window_short"
     TRIALS_MISSING = "trials_missing"
     QUALITY_MISSED = "quality_missed"
+    STORE_FAILED = "store_failed"
     SCORE_FAILED = "score_failed"
     CANCELLED = "cancelled"
     DAEMON_STOPPED = "daemon_stopped"
@@ -177,6 +178,11 @@ _MEANINGS = {
         RunState.INVALID,
         "The accuracy is below the benchmark's target.",
         "Check the model that was flashed and the inputs that were sent.",
+    ),
+    Cause.STORE_FAILED: Meaning(
+        RunState.INTERRUPTED,
+        "The lab's database refused what the run had to note.",
+        "Check free space and what else uses the database; the job is queued again.",
     ),
     Cause.SCORE_FAILED: Meaning(
         RunState.FAILED,

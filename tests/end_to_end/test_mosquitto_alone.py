@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from labd.virtual.lab import LAB
+from tests.brokers import program
 from tests.end_to_end.labs import ENDED_S, ROOT, scene
 
 README = ROOT / "README.md"
@@ -45,6 +46,7 @@ async def followed(settings: str, command: str) -> list[str]:
 
 
 async def test_the_lines_of_the_readme_submit_a_job_and_follow_it_to_its_result(tmp_path: Path) -> None:
+    program("mosquitto_pub")
     by_hand = README.read_text().split("### By hand")[1].split("\n## ")[0]
     settings, ask, follow, result = re.findall(r"^```sh\n(.*?)^```$", by_hand, re.DOTALL | re.MULTILINE)
     assert settings.startswith("host=127.0.0.1 port=1883 lab=bench-1 ")

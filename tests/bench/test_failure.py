@@ -1,0 +1,45 @@
+"""What others raise ends a run with the cause that fits, and only labd's own mistakes are called so."""
+
+from __future__ import annotations
+
+import pytest
+
+from drivers.api import ConnectError, DeviceError, DeviceTimeoutError, EdgesLostError, ProtocolError
+from labd.bench.failure import failure_of
+from labd.dut.errors import DutRebootedError, DutSilentError
+from labd.errors import StoreError, TraceError
+from labd.model.causes import Cause
+from labd.model.states import RunState, RunStep
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "state"),
+    [
+        (DutSilentError("x"), Cause.BOARD_SILENT, RunState.FAILED),
+        (DutRebootedError("x"), Cause.BOARD_REBOOTED, RunState.FAILED),
+        (ConnectError("x"), Cause.INSTRUMENT_UNREACHABLE, RunState.FAILED),
+        (DeviceTimeoutError("x"), Cause.INSTRUMENT_SILENT, RunState.FAILED),
+        (ProtocolError("x"), Cause.INSTRUMENT_NONSENSE, RunState.FAILED),
+        (DeviceError("x"), Cause.INSTRUMENT_ERROR, RunState.FAILED),
+        (EdgesLostError("x"), Cause.EDGES_LOST, RunState.FAILED),
+        (TraceError("x"), Cause.TRACE_FAILED, RunState.FAILED),
+        (StoreError("x"), Cause.STORE_FAILED, RunState.INTERRUPTED),
+        (TimeoutError("x"), Cause.DEADLINE_MISSED, RunState.FAILED),
+    ],
+)
+def test_an_error_ends_a_run_with_its_cause(error: Exception, cause: Cause, state: RunState) -> None:
+    failure = failure_of(error, step=RunStep.MEASURE)
+    assert failure is not None
+    assert (failure.cause, failure.cause.meaning.state) == (cause, state)
+
+
+def test_what_nobody_foresaw_has_no_cause_of_its_own() -> None:
+    assert failure_of(ZeroDivisionError("x"), step=RunStep.MEASURE) is None
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_says_what_happened_and_how_the_run_ends(cause: Cause) -> None:
+    meaning = cause.meaning
+    assert meaning.sentence.endswith(".")
+    assert meaning.state is not RunState.RUNNING
+    assert meaning.remedy.endswith(".") or cause is Cause.CANCELLED
