@@ -13,7 +13,13 @@ from pydantic import BaseModel
 
 from labd.bench.clock import host_clock
 from labd.mqtt.topics import Topics
-from labd.service.documents import board_documents, instrument_documents, job_documents, lab_status
+from labd.service.documents import (
+    board_documents,
+    instrument_documents,
+    job_documents,
+    lab_status,
+    removed_devices,
+)
 from labd.service.lab import Lab
 from labd.service.outbox import expired_jobs, kept_jobs, marked, read_news, set_mark
 
@@ -93,10 +99,13 @@ class Telling:
     async def _tell_all(self) -> None:
         database = self._lab.database
         boards = await database.read(partial(board_documents, config=self._lab.config))
-        instruments = await database.read(instrument_documents)
+        instruments = await database.read(partial(instrument_documents, config=self._lab.config))
         await self._tell_status()
         await self._keep((self._topics.board(board.id), board) for board in boards)
         await self._keep((self._topics.instrument(row.id), row) for row in instruments)
+        gone_boards, gone_instruments = await database.read(partial(removed_devices, config=self._lab.config))
+        for topic in (*map(self._topics.board, gone_boards), *map(self._topics.instrument, gone_instruments)):
+            await self._client.publish(topic, b"", qos=1, retain=True)
         ended_after = self._lab.now() - self._retention
         beyond = 0
         while page := await database.read(partial(kept_jobs, ended_after=ended_after, beyond=beyond, limit=PAGE)):

@@ -150,8 +150,9 @@ def board_documents(session: Session, config: LabConfig) -> list[BoardDocument]:
     return documents
 
 
-def instrument_documents(session: Session) -> list[InstrumentDocument]:
-    """All instruments that the daemon has seen."""
+def instrument_documents(session: Session, config: LabConfig) -> list[InstrumentDocument]:
+    """All instruments of lab.toml that the daemon has seen."""
+    known = {instrument.id for instrument in config.instrument}
     return [
         InstrumentDocument(
             id=row.id,
@@ -162,7 +163,15 @@ def instrument_documents(session: Session) -> list[InstrumentDocument]:
             changed_at=row.changed_at,
         )
         for row in session.exec(select(Instrument).order_by(col(Instrument.id)))
+        if row.id in known
     ]
+
+
+def removed_devices(session: Session, config: LabConfig) -> tuple[list[str], list[str]]:
+    """Ids of boards and of instruments that were seen once, and have been taken out of lab.toml."""
+    boards = set(session.exec(select(Board.id))) - {board.id for board in config.board}
+    instruments = set(session.exec(select(Instrument.id))) - {instrument.id for instrument in config.instrument}
+    return sorted(boards), sorted(instruments)
 
 
 def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock: HostClock) -> LabStatus:

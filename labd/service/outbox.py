@@ -42,7 +42,7 @@ def read_news(session: Session, lab: Lab, after: int) -> News:
         events=[event_document(event) for event in events],
         jobs=job_documents(session, sorted(_touched_jobs(session, events)), lab.traces_url),
         boards=[board for board in board_documents(session, lab.config) if board.id in boards] if boards else (),
-        instruments=[row for row in instrument_documents(session) if row.id in instruments]
+        instruments=[row for row in instrument_documents(session, lab.config) if row.id in instruments]
         if "instrument" in kinds
         else (),
     )

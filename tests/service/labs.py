@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from labd.benchmarks import Mode
-from labd.config import Board, Firmware, Lab, LabConfig, Limits, Measure, Serial, Supply, Timing
+from labd.config import Board, Firmware, Instrument, Lab, LabConfig, Limits, Measure, Serial, Supply, Timing
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -25,6 +25,7 @@ def config(folder: Path) -> LabConfig:
     """Board `b1` can do everything, `b2` has no analyzer."""
     return LabConfig(
         lab=Lab(name="bench-1", data_dir=folder),
+        instrument=(Instrument(id="psu", driver="keysight-n6705c"),),
         board=(
             Board(
                 id="b1",
