@@ -1,12 +1,14 @@
 """Writes a trace while it is recorded: samples, pyramid, journal.
 
-Blocks of any size come in, in one thread. They are gathered in a buffer of 64,000 samples, whose start is always a
+Blocks of any size come in, in one thread. They are gathered in a buffer of 256,000 samples, whose start is always a
 multiple of 1,000, so that the pyramid's blocks fall where they must whatever the instrument's blocks are. A full buffer
 goes out as one record batch; a slow instrument's samples go out at the latest `coalesce_s` after their first one came.
 
 What a crash can cost. kill -9 of the daemon: the samples still in the buffer, at most the last `coalesce_s` of them or
-64,000; what was written is with the kernel and stays. A power cut: what came after the last fdatasync, which is done
-when `sync_s` have passed since the one before; so at most `sync_s + coalesce_s` of samples and journal.
+256,000; what was written is with the kernel and stays. A power cut: what came after the last fdatasync, which begins
+when `sync_s` have passed or `SYNC_BYTES` were written since the one before; so at most `sync_s + coalesce_s` of samples
+and journal, and what came while the disk was at it. A thread of its own does that, so that samples go on coming
+meanwhile, and a long capture is not durable only at the end of a long wait.
 The pyramid is only written every 256 rows or 10 s: it can always be made again from the samples.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,11 @@ from labd.trace.layout import BLOCK, PYRAMID, SAMPLES, is_digital, lock_fd, samp
 from labd.trace.meta import META, TraceMeta
 from labd.trace.pyramid import PyramidFile, Summariser
 
-BUFFER = 64 * BLOCK
+BUFFER = 256 * BLOCK
 GAP_MAX = 100_000_000
 """A jump of the sample index beyond this is taken for nonsense, not for a gap."""
+SYNC_BYTES = 32 * 1024 * 1024
+"""Most bytes that are written before the disk is set to work on them."""
 PYRAMID_ROWS = 256
 PYRAMID_S = 10.0
 
@@ -83,6 +88,9 @@ class TraceWriter:
         self._out = pa.OSFile(str(folder / SAMPLES), "wb")
         self._stream = pa.ipc.new_stream(self._out, self._schema)
         self._sync_fd = os.open(folder / SAMPLES, os.O_RDONLY | os.O_CLOEXEC)
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="trace-sync")
+        self._syncing: Future[None] | None = None
+        self._synced_bytes = 0
         self._pyramid = PyramidFile(folder / PYRAMID, meta)
         now = time.monotonic()
         self._synced, self._synced_samples, self._pyramid_at = now, 0, now
@@ -193,6 +201,7 @@ class TraceWriter:
             self._pyramid.finish()
             self._stream.close()
             self._bytes = self._out.tell()
+            self._await_sync()
             self._sync()
             self._summary = TraceSummary(
                 folder=self.folder,
@@ -208,6 +217,7 @@ class TraceWriter:
         return self._summary
 
     def _let_go(self) -> None:
+        self._syncer.shutdown(wait=True)
         self._journal.close()
         self._out.close()
         self._pyramid.close()
@@ -273,7 +283,7 @@ class TraceWriter:
         if now - self._synced >= self._sync_s:
             self._rate_hz = (self._samples - self._synced_samples) / (now - self._synced)
             self._synced, self._synced_samples = now, self._samples
-            self._sync()
+            self._begin_sync()
 
     def _emit(self) -> None:
         """Write the unwritten part of the buffer as one batch, and summarise its whole blocks."""
@@ -288,6 +298,8 @@ class TraceWriter:
             self._stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
             self._written = self._filled
             self._bytes = self._out.tell()
+            if self._bytes - self._synced_bytes >= SYNC_BYTES:
+                self._begin_sync()
         whole = self._filled // BLOCK * BLOCK
         if whole > self._summarised:
             self._pyramid.add(self._rows_to(whole))
@@ -301,6 +313,20 @@ class TraceWriter:
         rows = self._summarise.rows(self._start + self._summarised, self._buffer, self._summarised, stop)
         self._summarised = stop
         return rows
+
+    def _begin_sync(self) -> None:
+        """Have the disk make durable what was written; while it is at that, the next one waits for its turn."""
+        if self._syncing is not None and not self._syncing.done():
+            return
+        self._await_sync()
+        self._synced_bytes = self._bytes
+        self._syncing = self._syncer.submit(self._sync)
+
+    def _await_sync(self) -> None:
+        """Wait for a sync that has begun. Raises `OSError` if the disk refused it."""
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
 
     def _sync(self) -> None:
         self._journal.sync()

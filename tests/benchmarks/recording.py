@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import os
 import socket
+import time
 from pathlib import Path
 
 from drivers.analyzers.keysight_n6705c import DRIVER, N6705C
@@ -42,11 +43,14 @@ async def capture(device: N6705C, setup: CaptureSetup, folder: Path, trace_id: s
     return summary
 
 
-def receive_and_write(port: int, records: int, path: Path) -> int:
-    """Receive a log over a blocking socket into one buffer and write it to a file, unread; return the bytes.
+def receive_and_write(port: int, records: int, path: Path) -> float:
+    """Receive a log over a blocking socket into one buffer and write it to a file, unread.
 
     All fetches are asked for at once, so that no answer waits for its question. The file is made durable once, at the
     end: a trace is when it is closed.
+
+    Returns:
+        When the last byte was written and not yet durable, by `time.perf_counter`.
     """
     buffer = bytearray(1 << 20)
     view = memoryview(buffer)
@@ -63,8 +67,9 @@ def receive_and_write(port: int, records: int, path: Path) -> int:
                 raise ConnectionError(f"the server hung up after {received} of {expected} bytes")
             file.write(view[:count])
             received += count
+        written = time.perf_counter()
         os.fdatasync(file.fileno())
-    return received
+    return written
 
 
 def _block_bytes(records: int) -> int:
