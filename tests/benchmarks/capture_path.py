@@ -54,5 +54,5 @@ async def capture_path(samples: int = 60_000_000, rounds: int = 7) -> Figure:
         LIMIT,
         Better.HIGHER,
         f"recv and write of the same bytes, no parsing: {statistics.median(bare) / 1e6:.0f} M samples/s, "
-        f"labd {statistics.median(ours) / 1e6:.0f}; {median_ratio(ours, volatile):.2f} of a bare file that is not durable",
+        f"labd {statistics.median(ours) / 1e6:.0f}; {median_ratio(ours, volatile):.2f} of a bare file not synced",
     )
