@@ -12,6 +12,9 @@ import aiomqtt
 from labd.config import Mqtt
 from labd.errors import ConfigError
 
+PENDING_MAX = 128
+"""Publishes under way above which the client library warns: whoever publishes here bounds them well below."""
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -33,7 +36,7 @@ class Endpoint:
 
     def client(self, *, identifier: str | None = None, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
         """A client of this broker that speaks MQTT 3.1.1; needs a running loop."""
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             self.host,
             self.port,
             username=self.user,
@@ -48,6 +51,8 @@ class Endpoint:
             # waits for the peer's delayed acknowledgement, 40 ms each way (measured: 88 ms a round trip, not 1 ms).
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
+        client.pending_calls_threshold = PENDING_MAX
+        return client
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
