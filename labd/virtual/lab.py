@@ -45,6 +45,8 @@ class VirtualLab:
         self.lab_toml = folder / "lab.toml"
         self.data_dir = folder / "var"
         self._daemon: asyncio.subprocess.Process | None = None
+        self._notices: socket.socket | None = None
+        """Where the daemon finds its service manager: here."""
 
     @property
     def traces_dir(self) -> Path:
@@ -78,9 +80,11 @@ class VirtualLab:
         """
         log = self.folder / "daemon.log"
         address = f"\0labd-demo-{os.getpid()}-{id(self)}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices, log.open("ab") as out:
-            notices.bind(address)
-            notices.setblocking(False)
+        self._close_notices()
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices.bind(address)
+        self._notices.setblocking(False)
+        with log.open("ab") as out:
             self._daemon = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -92,17 +96,26 @@ class VirtualLab:
                 stderr=out,
                 env={**os.environ, "NOTIFY_SOCKET": "@" + address[1:]},
             )
-            await _ready(self._daemon, notices, log)
+        await _ready(self._daemon, self._notices, log)
 
     async def kill_daemon(self) -> None:
         """End the daemon as a power cut of the host would."""
         if self._daemon is not None and self._daemon.returncode is None:
             self._daemon.kill()
             await self._daemon.wait()
+        self._close_notices()
 
     async def stop_daemon(self) -> int | None:
         """Ask the daemon to stop, and return its exit status; None if there is none."""
-        return None if self._daemon is None else await _stop(self._daemon)
+        try:
+            return None if self._daemon is None else await _stop(self._daemon)
+        finally:
+            self._close_notices()
+
+    def _close_notices(self) -> None:
+        if self._notices is not None:
+            self._notices.close()
+            self._notices = None
 
 
 @asynccontextmanager
