@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Without a C compiler the firmware is built by the one in the ziglang wheel.
+comma := ,
 ZIG := $(shell command -v $${CC:-cc} >/dev/null 2>&1 || echo ,zig)
 
 .PHONY: demo test slow check bench truth kills firmware clean
@@ -42,14 +43,18 @@ clean:
 .venv/bin/python:
 	$(PYTHON) -m venv .venv >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip .venv
 
+# $(call install,extras)
+define install
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then $(BIN)/python -m pip install -q -e '.[$(1)]'; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m pip --python $(BIN)/python install -q -e '.[$(1)]'; \
+	else echo "neither venv nor pip is there: apt-get install python3-venv"; rm -rf .venv; exit 1; fi
+	@touch $@
+endef
+
 .venv/ready-demo: pyproject.toml | .venv/bin/python
 	@echo "installing labd into .venv"
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then $(BIN)/python -m pip install -q -e '.[firmware$(ZIG)]'; \
-	else $(PYTHON) -m pip --python $(BIN)/python install -q -e '.[firmware$(ZIG)]'; fi
-	@touch $@
+	$(call install,firmware$(ZIG))
 
 .venv/ready-test: pyproject.toml .venv/ready-demo
 	@echo "installing what the tests need"
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then $(BIN)/python -m pip install -q -e '.[firmware,test$(ZIG)]'; \
-	else $(PYTHON) -m pip --python $(BIN)/python install -q -e '.[firmware,test$(ZIG)]'; fi
-	@touch $@
+	$(call install,firmware$(comma)test$(ZIG))
