@@ -16,10 +16,11 @@ from labd.model.migrations import upgrade
 from labd.model.states import BoardState, TraceState
 from labd.model.tables import Trace
 from labd.trace.seal import SealState, verify
-from labd.trace.writer import TraceWriter
+from labd.trace.writer import BUFFER, TraceWriter
 from tests.trace.recording import WHEN, cut, make_meta, make_signal
 
-ROWS = 64_000
+ROWS = BUFFER
+"""A full buffer is written at once."""
 
 
 @pytest.fixture
