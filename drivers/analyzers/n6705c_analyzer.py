@@ -156,7 +156,8 @@ class LogChannels(Mainframe):
                 wished_s = pause_s * log.pause_records / max(count, 1)
                 pause_s = min(max(wished_s, _PAUSE_S[0]), 2 * pause_s, _PAUSE_S[1])
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(log.stop.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await log.stop.wait()
         finally:
             log.streaming = False
         await self._abort(channel)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from labd.errors import LabError, RequestError, UnreachableError
 from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.publishing import publish
 from labd.mqtt.topics import Topics
 from labd.service.messages import (
     BoardPage,
@@ -182,7 +183,7 @@ class LabClient:
 
     async def _publish(self, topic: str, payload: str) -> None:
         try:
-            await self._client.publish(topic, payload, qos=1)
+            await publish(self._client, topic, payload)
         except aiomqtt.MqttError as error:
             raise self._lost() from error
 

@@ -19,6 +19,7 @@ import structlog
 
 from labd.bench.progress import Progress, ProgressFeed
 from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.publishing import heed_cancel, publish
 from labd.mqtt.telling import EVENTS_TOLD, Telling
 from labd.mqtt.topics import NOBODY, Topics
 from labd.service.answer import Sender, answer, refusal, sender_of
@@ -112,6 +113,7 @@ class MqttSession:
         telling = Telling(self._lab, client, self._topics, self._since, self._retention)
         try:
             await client.subscribe(self._topics.requests, qos=1)
+            heed_cancel()  # of the connection before, too
             async with asyncio.TaskGroup() as group:
                 group.create_task(telling.follow(self.online.set), name="mqtt-tell")
                 group.create_task(telling.expire(), name="mqtt-expire")
@@ -144,12 +146,12 @@ class MqttSession:
         allowed = sender.reply_to is not None and self._topics.may_answer_at(sender.reply_to)
         topic = sender.reply_to if allowed and sender.reply_to else self._topics.reply(sender.client or NOBODY)
         try:
-            await client.publish(topic, reply.model_dump_json(), qos=1)
+            await publish(client, topic, reply.model_dump_json())
             _log.info(
                 "request_answered", verb=verb[:64], client=sender.client, request_id=sender.request_id, ok=reply.ok
             )
             if message.retain:
-                await client.publish(message.topic.value, b"", qos=1, retain=True)
+                await publish(client, message.topic.value, b"", retain=True)
         except aiomqtt.MqttError as lost:
             _log.warning("reply_lost", topic=topic, request_id=sender.request_id, error=str(lost))
 
@@ -180,7 +182,7 @@ class MqttSession:
             await self._progress.changed()
             latest = self._progress.snapshot()
             for progress in _news(shown, latest):
-                await client.publish(self._topics.progress(progress.job_id), _progress_json(progress), qos=0)
+                await publish(client, self._topics.progress(progress.job_id), _progress_json(progress), qos=0)
             shown = latest
             await asyncio.sleep(PROGRESS_EVERY_S)
 

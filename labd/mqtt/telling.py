@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel
 
 from labd.bench.clock import host_clock
+from labd.mqtt.publishing import publish
 from labd.mqtt.topics import Topics
 from labd.service.documents import (
     board_documents,
@@ -89,7 +90,7 @@ class Telling:
             after = datetime.fromtimestamp(before_s, UTC)
             expired = await self._lab.database.read(partial(expired_jobs, after=after, until=until))
             for job_id in expired:
-                await self._client.publish(self._topics.job(job_id), b"", qos=1, retain=True)
+                await publish(self._client, self._topics.job(job_id), b"", retain=True)
             until_s = int(until.timestamp())
             await self._lab.database.write(partial(set_mark, reader=EXPIRED_UNTIL, number=until_s))
             if expired:
@@ -105,7 +106,7 @@ class Telling:
         await self._keep((self._topics.instrument(row.id), row) for row in instruments)
         gone_boards, gone_instruments = await database.read(partial(removed_devices, config=self._lab.config))
         for topic in (*map(self._topics.board, gone_boards), *map(self._topics.instrument, gone_instruments)):
-            await self._client.publish(topic, b"", qos=1, retain=True)
+            await publish(self._client, topic, b"", retain=True)
         ended_after = self._lab.now() - self._retention
         beyond = 0
         while page := await database.read(partial(kept_jobs, ended_after=ended_after, beyond=beyond, limit=PAGE)):
@@ -132,4 +133,4 @@ class Telling:
 
     async def _publish(self, topic: str, document: BaseModel, *, retain: bool = False) -> None:
         async with self._inflight:
-            await self._client.publish(topic, document.model_dump_json(), qos=1, retain=retain)
+            await publish(self._client, topic, document.model_dump_json(), retain=retain)
