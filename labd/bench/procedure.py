@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from drivers.api import DriverError, PowerSupply, SerialLine
 from labd.bench.conclude import conclude
@@ -93,13 +93,10 @@ async def _line(run: Run) -> AsyncIterator[SerialLine]:
     wiring = run.plan.board.serial
     driver = run.bench.drivers[wiring.driver]
     options = driver.options.model_validate({"port": wiring.port, "baud": wiring.baud_for(run.plan.mode)})
-    with failing_as(Cause.SERIAL_LOST, DriverError):
-        opened = driver.open(options)
-        line = await opened.__aenter__()
-    try:
+    async with AsyncExitStack() as held:
+        with failing_as(Cause.SERIAL_LOST, DriverError):
+            line = await held.enter_async_context(driver.open(options))
         yield line
-    finally:
-        await opened.__aexit__(None, None, None)
 
 
 async def _handshake(run: Run, dut: DutSession) -> None:
