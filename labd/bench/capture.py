@@ -32,10 +32,10 @@ from labd.config import Measure, Timing
 from labd.errors import LabError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
-from labd.trace.edges import Polarity
 from labd.trace.journal import EdgeSeen, SyncPulse
 from labd.trace.meta import TraceMeta
 from labd.trace.recorder import TraceRecorder
+from labd.trace.timing.edges import Polarity
 
 ARM_S = 10.0
 """Longest wait for a capture to be set up and armed, s."""

@@ -15,7 +15,7 @@ from labd.bench.shield import shielded
 from labd.config import Timing
 from labd.errors import TraceError
 from labd.model.causes import Cause
-from labd.trace.edges import Polarity, hold_off
+from labd.trace.timing.edges import Polarity, hold_off
 
 SETTLE_S = 5.0
 """Longest wait for an edge source to hand over what it has seen, s."""

@@ -17,8 +17,8 @@ from labd.score.rules import Finding, Rule, Rules, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
-from labd.trace.steps import trace_timebase
-from labd.trace.timebase import TimebaseError
+from labd.trace.timing.steps import trace_timebase
+from labd.trace.timing.timebase import TimebaseError
 
 PIECE = 1_000_000
 """Samples of a window that are in memory at once."""

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from drivers.api import Column, Identity, Quantity, TriggerSource
 from labd.benchmarks import Mode
 from labd.errors import TraceError
-from labd.trace.edges import Polarity
+from labd.trace.timing.edges import Polarity
 
 META = "meta.json"
 

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from drivers.api import Edge, Interval, Quantity
 from labd.errors import TraceError
-from labd.trace.edges import Polarity, hold_off
 from labd.trace.energy import window_sums
 from labd.trace.journal import EdgeSeen, Marked, Record, SyncPulse, Trial, read_journal, trials_of
 from labd.trace.layout import BLOCK, PARQUET, POWER, PYRAMID, SAMPLES, SEAL, summarised
@@ -26,6 +25,7 @@ from labd.trace.meta import TraceMeta, read_meta
 from labd.trace.pyramid import Rows, Summariser, join_rows, power_columns, power_of, read_pyramid
 from labd.trace.samples import HotSamples, Samples, SealedSamples, read_column
 from labd.trace.seal import Seal, read_seal
+from labd.trace.timing.edges import Polarity, hold_off
 
 Floats = npt.NDArray[np.float64]
 
@@ -228,7 +228,7 @@ class Trace:
     def edges(
         self, pin: int | None = None, polarity: Polarity | None = None, hold_off_s: float | None = None
     ) -> tuple[Edge, ...]:
-        """Edges of a pin that count as the windows' edges, in the order they were reported; see `labd.trace.edges`.
+        """Edges of a pin that count as the windows' edges, in the order reported; see `labd.trace.timing.edges`.
 
         Args:
             pin: Pin; None for the timing pin.

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from drivers.api import Edge, Interval, IntervalKind
 from labd.errors import TraceError
-from labd.trace.edges import Polarity, hold_off
 from labd.trace.journal import (
     EdgeSeen,
     JournalFile,
@@ -27,6 +26,7 @@ from labd.trace.journal import (
 )
 from labd.trace.meta import read_meta
 from labd.trace.reader import Trace
+from labd.trace.timing.edges import Polarity, hold_off
 from labd.trace.writer import TraceWriter
 from tests.trace.recording import WHEN, I, make_meta, make_signal, record
 

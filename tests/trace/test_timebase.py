@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.api import Block, Edge
-from labd.trace.alignment import align
 from labd.trace.journal import EdgeSeen, SyncPulse, TrialEnded, TrialStarted
 from labd.trace.reader import Trace
-from labd.trace.steps import fit_steps, locate, trace_timebase, window_edges
-from labd.trace.timebase import Anchor, AnchorKind, Timebase, TimebaseError, fit_timebase, rate_prior
+from labd.trace.timing.alignment import align
+from labd.trace.timing.steps import fit_steps, locate, trace_timebase, window_edges
+from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseError, fit_timebase, rate_prior
 from labd.trace.writer import TraceWriter
 from tests.trace.recording import WHEN, I, V, make_meta
 from tests.trace.synthetic_board import LAYERS, STEADY, Layer, Scene, make_scene

@@ -36,10 +36,10 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Edge, Quantity, SampleKind
-from labd.trace.alignment import Reader, align
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
-from labd.trace.timebase import Anchor, AnchorKind, Timebase, TimebaseError, fit_timebase, rate_prior
+from labd.trace.timing.alignment import Reader, align
+from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseError, fit_timebase, rate_prior
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labd.trace.timebase import TimebaseError
+from labd.trace.timing.timebase import TimebaseError
 
 Floats = npt.NDArray[np.float64]
 Reader = Callable[[int, int], npt.NDArray[np.float32]]
