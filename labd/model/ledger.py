@@ -61,10 +61,10 @@ def _job_event(session: Session, job: Job, now: datetime, reason: str = "") -> N
 
 
 def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> None:
-    session.add(_event_of_run(session, _key(run), now, kind="run", subject=str(run.id), state=run.state, reason=reason))
+    session.add(event_of_run(session, _key(run), now, kind="run", subject=str(run.id), state=run.state, reason=reason))
 
 
-def _event_of_run(
+def event_of_run(
     session: Session, run_id: int, now: datetime, *, kind: str, subject: str, state: str, reason: str = ""
 ) -> Event:
     """An event that names the run it belongs to, with its job and its board."""
@@ -234,7 +234,7 @@ def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now
     trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.REFUSED)
     trial.cause, trial.detail = cause, detail
     session.add(trial)
-    event = _event_of_run(
+    event = event_of_run(
         session, trial.run_id, now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause
     )
     session.add(event)
@@ -244,7 +244,7 @@ def start_trace(session: Session, trace: Trace) -> None:
     """Note a trace before its first sample."""
     session.add(trace)
     session.add(
-        _event_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
+        event_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
     )
 
 
@@ -256,7 +256,7 @@ def end_trace(
     trace.state = check_transition(f"trace {trace_id}", trace.state, state)
     trace.rows, trace.bytes, trace.sha256 = rows, size, sha256
     session.add(trace)
-    session.add(_event_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state))
+    session.add(event_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state))
 
 
 def open_traces(session: Session) -> list[Trace]:

@@ -60,12 +60,13 @@ class TrialState(StrEnum):
 
 
 class TraceState(StrEnum):
-    """A trace is recorded, then sealed; one whose writer died is salvaged."""
+    """A trace is recorded, then sealed; one whose writer died is salvaged. Of a removed one only the row stays."""
 
     RECORDING = "recording"
     SEALED = "sealed"
     SALVAGED = "salvaged"
     LOST = "lost"
+    REMOVED = "removed"
 
 
 class BoardState(StrEnum):
@@ -96,7 +97,11 @@ _TRANSITIONS: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
         TrialState.RUNNING: frozenset({TrialState.MEASURED, TrialState.REFUSED}),
         TrialState.MEASURED: frozenset({TrialState.REFUSED}),
     },
-    TraceState: {TraceState.RECORDING: frozenset({TraceState.SEALED, TraceState.SALVAGED, TraceState.LOST})},
+    TraceState: {
+        TraceState.RECORDING: frozenset({TraceState.SEALED, TraceState.SALVAGED, TraceState.LOST}),
+        TraceState.SEALED: frozenset({TraceState.REMOVED}),
+        TraceState.SALVAGED: frozenset({TraceState.REMOVED}),
+    },
     BoardState: {
         BoardState.OFFLINE: frozenset({BoardState.ONLINE}),
         BoardState.ONLINE: frozenset({BoardState.BUSY, BoardState.OFFLINE}),

@@ -133,7 +133,15 @@ class Window(SQLModel, table=True):
 
 
 class Trace(SQLModel, table=True):
-    """Where the samples of a run lie; `id` is the folder's name under the store."""
+    """Where the samples of a run lie; `id` is the folder's name under the store.
+
+    A removed trace whose `local` or `archived_at` is still set has files that have yet to go.
+    """
+
+    __table_args__ = (
+        Index("trace_by_age", "started_at", "id"),
+        Index("trace_by_place", "state", "local", "archived_at"),
+    )
 
     id: str = Field(primary_key=True)
     run_id: int = Field(foreign_key="run.id", index=True)
@@ -143,6 +151,15 @@ class Trace(SQLModel, table=True):
     bytes: int = Field(default=0, sa_type=BigInteger)
     sha256: str = ""
     started_at: datetime = _time()
+    pinned: bool = False
+    """A pinned trace is never removed, nor is its local copy."""
+    local: bool = True
+    """The files are in the lab's own folder."""
+    archived_at: datetime | None = _time(nullable=True)
+    """When the copy in the archive was complete and checked; None while there is none."""
+    removed_at: datetime | None = _time(nullable=True)
+    reason: str = ""
+    """Why it is pinned, or why it was removed."""
 
 
 class Score(SQLModel, table=True):

@@ -1,0 +1,278 @@
+"""What becomes of traces after they are closed: pinned, archived, dropped from the local folder, removed.
+
+As in `labd.model.ledger`, every function takes a session and the time, changes row and event in one transaction, and
+none commits.
+
+What is to be deleted is committed before it is deleted, so a kill in between is put right later: `doomed` names the
+removed traces whose files may still be there, and what lies in the local folder of a trace that is not `local` is left
+over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy
+from sqlalchemy import false, true, tuple_
+from sqlmodel import Session, col, func, select
+
+from labd.errors import ConflictError, NotFoundError
+from labd.model.ledger import event_of_run
+from labd.model.states import RunState, TraceState, check_transition
+from labd.model.tables import Job, Run, Trace, UtcDateTime
+
+CLOSED = (TraceState.SEALED, TraceState.SALVAGED)
+"""States of a trace that is whole, and will not change any more."""
+
+_ID_BATCH = 500
+"""Most ids in one statement; SQLite takes 32,766 parameters, others fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTrace:
+    """What decides whether a closed trace may go.
+
+    Args:
+        id: Its id.
+        bytes: Size of its files.
+        ended_at: When its run ended, else when it began.
+        outcome: State of its run.
+        labels: Labels of its job.
+        pinned: It never goes.
+        archived: The archive holds a complete copy.
+        local: The local folder holds one.
+    """
+
+    id: str
+    bytes: int
+    ended_at: datetime
+    outcome: RunState
+    labels: Mapping[str, str]
+    pinned: bool
+    archived: bool
+    local: bool
+
+
+# --- looking --------------------------------------------------------------------------------------------------
+
+
+def get_trace(session: Session, trace_id: str) -> Trace:
+    """The row of one trace. Raises `NotFoundError` if there is none."""
+    trace = session.get(Trace, trace_id)
+    if trace is None:
+        raise NotFoundError(
+            f"there is no trace {trace_id!r}", where="params.id", remedy="list the traces to see their ids"
+        )
+    return trace
+
+
+def list_traces(
+    session: Session, *, state: TraceState | None, board: str | None, job: int | None, before: str | None, limit: int
+) -> list[tuple[Trace, Run]]:
+    """At most `limit` traces with their runs, newest first.
+
+    Args:
+        session: Where to look.
+        state: Only traces in this state.
+        board: Only traces of this board.
+        job: Only traces of this job.
+        before: Only traces that began before this one.
+        limit: Most traces of the page.
+
+    Raises:
+        NotFoundError: there is no trace `before`.
+    """
+    query = select(Trace, Run).join(Run).order_by(col(Trace.started_at).desc(), col(Trace.id).desc()).limit(limit)
+    if state is not None:
+        query = query.where(Trace.state == state)
+    if board is not None:
+        query = query.where(Run.board_id == board)
+    if job is not None:
+        query = query.where(Run.job_id == job)
+    if before is not None:
+        last = session.get(Trace, before)
+        if last is None:
+            raise NotFoundError(
+                f"there is no trace {before!r}", where="params.before", remedy="begin again with the first page"
+            )
+        query = query.where(tuple_(col(Trace.started_at), col(Trace.id)) < (last.started_at, last.id))
+    return [(trace, run) for trace, run in session.exec(query)]
+
+
+def closed_traces(session: Session) -> list[ClosedTrace]:
+    """Every closed trace that was not removed, in no order; a hundred thousand of them take a second or two."""
+    query = (
+        sqlalchemy.select(
+            col(Trace.id),
+            col(Trace.bytes),
+            func.coalesce(col(Run.ended_at), col(Trace.started_at), type_=UtcDateTime()),
+            col(Run.state),
+            col(Job.spec)["labels"],
+            col(Trace.pinned),
+            col(Trace.archived_at).is_not(None),
+            col(Trace.local),
+        )
+        .select_from(Trace)
+        .join(Run, col(Trace.run_id) == col(Run.id))
+        .join(Job, col(Run.job_id) == col(Job.id))
+        .where(col(Trace.state).in_(CLOSED))
+    )
+    return [
+        ClosedTrace(trace_id, size, ended_at, outcome, labels or {}, pinned, archived, local)
+        for trace_id, size, ended_at, outcome, labels, pinned, archived, local in session.connection().execute(query)
+    ]
+
+
+def traces_to_archive(session: Session, limit: int) -> list[Trace]:
+    """At most `limit` closed traces that are in no archive yet, oldest first."""
+    query = (
+        select(Trace)
+        .where(col(Trace.state).in_(CLOSED), col(Trace.local) == true(), col(Trace.archived_at).is_(None))
+        .order_by(col(Trace.started_at), col(Trace.id))
+        .limit(limit)
+    )
+    return list(session.exec(query))
+
+
+def doomed(session: Session) -> list[Trace]:
+    """Removed traces whose files may still be there, here or in the archive only."""
+    removed = select(Trace).where(Trace.state == TraceState.REMOVED)
+    # Two questions, each the beginning of the index; one with an "or" walks through all that was ever removed.
+    here = removed.where(col(Trace.local) == true())
+    there = removed.where(col(Trace.local) == false(), col(Trace.archived_at).is_not(None))
+    return [*session.exec(here), *session.exec(there)]
+
+
+def rows_of(session: Session, trace_ids: Iterable[str]) -> dict[str, Trace]:
+    """The rows of those of these traces that have one."""
+    ids = list(trace_ids)
+    found = {}
+    for start in range(0, len(ids), _ID_BATCH):
+        query = select(Trace).where(col(Trace.id).in_(ids[start : start + _ID_BATCH]))
+        found.update({trace.id: trace for trace in session.exec(query)})
+    return found
+
+
+# --- changing -------------------------------------------------------------------------------------------------
+
+
+def pin_trace(session: Session, trace_id: str, reason: str, now: datetime) -> Trace:
+    """Keep a trace from ever being removed; a pinned one gets the new reason.
+
+    Raises:
+        NotFoundError: there is no such trace.
+        ConflictError: it has no samples any more.
+    """
+    trace = get_trace(session, trace_id)
+    if trace.state in (TraceState.REMOVED, TraceState.LOST):
+        raise ConflictError(f"trace {trace_id} is {trace.state}: it has no samples to be kept", where="params.id")
+    if (trace.pinned, trace.reason) != (True, reason):
+        trace.pinned, trace.reason = True, reason
+        _note(session, trace, now, f"pinned: {reason}" if reason else "pinned")
+    return trace
+
+
+def unpin_trace(session: Session, trace_id: str, now: datetime) -> Trace:
+    """Let the rules of retention hold for a trace again. Raises `NotFoundError`."""
+    trace = get_trace(session, trace_id)
+    if trace.pinned:
+        trace.pinned, trace.reason = False, ""
+        _note(session, trace, now, "unpinned")
+    return trace
+
+
+def archive_trace(session: Session, trace_id: str, now: datetime) -> bool:
+    """Note that the archive holds a complete and checked copy of a closed trace.
+
+    Returns:
+        False if the trace was removed meanwhile: nothing is noted, and the copy has to go again.
+
+    Raises:
+        NotFoundError: there is no such trace.
+        ConflictError: it is not closed.
+    """
+    trace = get_trace(session, trace_id)
+    if trace.state is TraceState.REMOVED:
+        return False
+    _closed(trace)
+    if trace.archived_at is None:
+        trace.archived_at = now
+        _note(session, trace, now, "archived")
+    return True
+
+
+def unarchive_trace(session: Session, trace_id: str, reason: str, now: datetime) -> Trace:
+    """Note that the archive's copy of a trace is missing or damaged, so that it is uploaded again.
+
+    Raises:
+        NotFoundError: there is no such trace.
+        ConflictError: there is no local copy to upload.
+    """
+    trace = get_trace(session, trace_id)
+    if not trace.local:
+        raise ConflictError(f"trace {trace_id} has no local copy", where="params.id")
+    if trace.archived_at is not None:
+        trace.archived_at = None
+        _note(session, trace, now, reason)
+    return trace
+
+
+def drop_local(session: Session, trace_id: str, reason: str, now: datetime) -> bool:
+    """Note that the local copy of an archived trace goes; the files are deleted after the commit.
+
+    Returns:
+        False, and nothing is noted, if it may not go any more: it was pinned, removed or dropped meanwhile.
+
+    Raises:
+        NotFoundError: there is no such trace.
+        ConflictError: no archive holds it.
+    """
+    trace = get_trace(session, trace_id)
+    if trace.pinned or not trace.local or trace.state is TraceState.REMOVED:
+        return False
+    if trace.archived_at is None:
+        raise ConflictError(f"trace {trace_id} is in no archive", where="params.id")
+    trace.local = False
+    _note(session, trace, now, reason)
+    return True
+
+
+def remove_trace(session: Session, trace_id: str, reason: str, now: datetime) -> bool:
+    """Remove a closed trace for good; its files are deleted after the commit, then `note_files_gone` is called.
+
+    Returns:
+        False, and nothing is noted, if it may not go any more: it was pinned or removed meanwhile.
+
+    Raises:
+        NotFoundError: there is no such trace.
+        ConflictError: it is not closed.
+    """
+    trace = get_trace(session, trace_id)
+    if trace.pinned or trace.state is TraceState.REMOVED:
+        return False
+    _closed(trace)
+    trace.state = check_transition(f"trace {trace_id}", trace.state, TraceState.REMOVED)
+    trace.removed_at, trace.reason = now, reason
+    _note(session, trace, now, reason)
+    return True
+
+
+def note_files_gone(session: Session, trace_id: str) -> None:
+    """Note that nothing is left of a removed trace's files, here or in the archive. Raises `NotFoundError`."""
+    trace = get_trace(session, trace_id)
+    trace.local, trace.archived_at = False, None
+    session.add(trace)
+
+
+def _closed(trace: Trace) -> None:
+    if trace.state not in CLOSED:
+        raise ConflictError(f"trace {trace.id} is {trace.state}, not sealed or salvaged", where="params.id")
+
+
+def _note(session: Session, trace: Trace, now: datetime, reason: str) -> None:
+    session.add(trace)
+    session.add(
+        event_of_run(session, trace.run_id, now, kind="trace", subject=trace.id, state=trace.state, reason=reason)
+    )
