@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,12 +53,14 @@ class Http(Model):
 
 
 class Instrument(Model):
-    """An instrument; all keys but id and driver belong to the driver's own options."""
+    """An instrument; all keys but these belong to the driver's own options."""
 
     model_config = ConfigDict(extra="allow")
 
     id: Name
     driver: str
+    calibrated_on: date | None = None
+    """When it was last calibrated; kept with every trace that it records."""
 
     @property
     def options(self) -> dict[str, Any]:
