@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, print_json, print_table, quantity, remarks
-from labd.config import Board, Inspection, LabConfig, inspect
+from labd.config import Board, Inspection, Keep, LabConfig, inspect
 from labd.errors import ConfigError, Fault
 
 _CAPABILITIES = TypeAdapter(dict[str, Capability])
@@ -86,10 +86,26 @@ def _print_faults(path: Path, kind: str, faults: Sequence[Fault]) -> None:
 def _print_lab(config: LabConfig) -> None:
     rows = [("data", str(config.lab.data_dir)), ("database", database_address(config))]
     rows += [("broker", config.mqtt.url), ("traces", f"http://{config.http.listen}/v1/traces/")]
+    rows += [("kept", line) for line in _kept(config.keep)]
     for build in config.firmware:
         images = ", ".join(sorted(build.images))
         rows.append(("firmware", f"{build.name}: {build.benchmark} for {build.target}, images: {images}"))
     print_table(f"lab {config.lab.name}", ("what", "where"), rows)
+
+
+def _kept(keep: Keep) -> Iterator[str]:
+    """What becomes of traces, a line a rule."""
+    for rule in keep.rule:
+        whose = [" or ".join(rule.outcome)] if rule.outcome else []
+        whose += [f"{key} = {value}" for key, value in rule.label.items()]
+        yield f"{', '.join(whose)}: {'for ever' if rule.keep else f'{rule.max_age_days:g} days'}"
+    rest = "all others" if keep.rule else "all"
+    yield f"{rest}: {f'{keep.max_age_days:g} days' if keep.max_age_days is not None else 'for ever'}"
+    if keep.max_size_gb is not None:
+        yield f"at most {keep.max_size_gb:g} GB here, the oldest go first"
+    yield f"no capture starts below {keep.low_gb:g} GB of free space"
+    gone = "the oldest go" if keep.reclaim else "local copies of archived ones go"
+    yield f"{gone} below {keep.critical_gb:g} GB"
 
 
 def _print_boards(config: LabConfig) -> None:

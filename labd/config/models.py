@@ -46,6 +46,34 @@ class Store(Model):
     """None: `labd.db` in the data directory."""
 
 
+class KeepRule(Model):
+    """How long some traces are kept: of the rules that a trace meets, the first one holds."""
+
+    outcome: tuple[Literal["completed", "failed", "invalid", "interrupted", "cancelled"], ...] = ()
+    """How its run ended: one of these; empty for any."""
+    label: dict[str, str] = {}
+    """Labels that its job has, all of them."""
+    max_age_days: float | None = Field(default=None, gt=0)
+    keep: bool = False
+    """It is never removed."""
+
+
+class Keep(Model):
+    """How long traces are kept, and how much room stays free. As it comes, nothing is ever removed."""
+
+    max_age_days: float | None = Field(default=None, gt=0)
+    """Traces that no rule speaks of are removed when they are older than this; None: never."""
+    max_size_gb: float | None = Field(default=None, gt=0)
+    """Most that lies in the lab's own folder, GB; None: as much as the disk takes."""
+    low_gb: float = Field(default=5.0, ge=0)
+    """With less room than this no capture starts, GB."""
+    critical_gb: float = Field(default=2.0, ge=0)
+    """With less room than this copies of archived traces go, and with `reclaim` others too, GB."""
+    reclaim: bool = False
+    """Below `critical_gb`, remove the oldest traces for good."""
+    rule: tuple[KeepRule, ...] = ()
+
+
 class Http(Model):
     """The read-only endpoint for traces, `host:port`; loopback unless said otherwise."""
 
@@ -182,6 +210,7 @@ class LabConfig(Model):
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
     http: Http = Http()
+    keep: Keep = Keep()
     instrument: tuple[Instrument, ...] = ()
     board: tuple[Board, ...] = ()
     firmware: tuple[Firmware, ...] = ()

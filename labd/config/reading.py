@@ -11,6 +11,7 @@ from drivers.api import Capability, driver_loaders
 from labd.config import endpoints
 from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
 from labd.config.findings import Finding
+from labd.config.keeping import check_keep, warn_keep
 from labd.config.models import Firmware, Instrument, Lab, LabConfig, Mqtt, Store
 from labd.config.places import Places, key_text, syntax_fault
 from labd.config.shape import Parts, shape
@@ -100,6 +101,8 @@ def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, fo
         found += endpoints.check_store(parts.store)
     if parts.http is not None:
         found += endpoints.check_http(parts.http)
+    if parts.keep is not None:
+        found += check_keep(parts.keep)
     for index, board in parts.boards.items():
         check_board_drivers(board, ("board", index), drivers, found)
         found += check_board(board, ("board", index), rack)
@@ -111,6 +114,8 @@ def _warn(parts: Parts) -> list[Finding]:
     found: list[Finding] = []
     if parts.http is not None:
         found += endpoints.warn_http(parts.http)
+    if parts.keep is not None:
+        found += warn_keep(parts.keep)
     if not parts.boards:
         found.append(Finding(("board",), "the lab has no boards", "add a [[board]]"))
     return found + list(endpoints.warn_firmware(parts.firmware, parts.boards))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from labd.config.findings import Finding, one_of
-from labd.config.models import Board, Firmware, Http, Instrument, Lab, LabConfig, Mqtt, Store
+from labd.config.models import Board, Firmware, Http, Instrument, Keep, Lab, LabConfig, Mqtt, Store
 from labd.config.places import KeyPath
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -42,6 +42,7 @@ class Parts:
     mqtt: Mqtt | None
     store: Store | None
     http: Http | None
+    keep: Keep | None
     instruments: dict[int, Instrument]
     boards: dict[int, Board]
     firmware: dict[int, Firmware]
@@ -56,6 +57,7 @@ class Parts:
                 "mqtt": self.mqtt,
                 "store": self.store,
                 "http": self.http,
+                "keep": self.keep,
                 "instrument": tuple(self.instruments.values()),
                 "board": tuple(self.boards.values()),
                 "firmware": tuple(self.firmware.values()),
@@ -80,6 +82,7 @@ def shape(document: dict[str, Any]) -> tuple[Parts, list[Finding]]:
         mqtt=_usable(Mqtt, document.get("mqtt", {}), ("mqtt",), found),
         store=_usable(Store, document.get("store", {}), ("store",), found),
         http=_usable(Http, document.get("http", {}), ("http",), found),
+        keep=_usable(Keep, document.get("keep", {}), ("keep",), found),
         instruments=_usable_array(Instrument, document, "instrument", found),
         boards=_usable_array(Board, document, "board", found),
         firmware=_usable_array(Firmware, document, "firmware", found),
@@ -126,8 +129,15 @@ def _usable(model: type[Table], raw: Any, at: KeyPath, found: list[Finding]) -> 
 
 
 def _cut_path(detail: ErrorDetails) -> KeyPath:
-    """An unknown key goes alone, anything else with the table it is in: half a table would deviate again."""
-    return _path(detail) if detail["type"] == "extra_forbidden" else _path(detail)[:-1]
+    """An unknown key goes alone, anything else with the table it is in: half a table would deviate again.
+
+    Of an array nothing is left, or the next table in it would take the place of the one that goes.
+    """
+    path = _path(detail)
+    for depth, part in enumerate(path):
+        if isinstance(part, int):
+            return path[:depth]
+    return path if detail["type"] == "extra_forbidden" else path[:-1]
 
 
 def _cut(left: Any, path: KeyPath) -> None:
@@ -161,7 +171,9 @@ def _path(detail: ErrorDetails) -> KeyPath:
 def _keys(model: type[BaseModel], path: KeyPath) -> list[str]:
     """The keys of the table at `path` below a model."""
     for part in path:
-        field = model.model_fields.get(str(part))
+        if isinstance(part, int):  # a table of an array has the keys of each
+            continue
+        field = model.model_fields.get(part)
         annotation = field.annotation if field is not None else None
         inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
         tables = [kind for kind in inner if issubclass(kind, BaseModel)]

@@ -67,7 +67,9 @@ class VirtualLab:
         """
         head = (
             f'[lab]\nname = "{LAB}"\ndata_dir = {json.dumps(str(self.data_dir))}\n\n'
-            f'[mqtt]\nurl = "{broker_url}"\n\n[http]\nlisten = "127.0.0.1:0"\n'
+            f'[mqtt]\nurl = "{broker_url}"\n\n[http]\nlisten = "127.0.0.1:0"\n\n'
+            # a virtual trace is small, and so may be the disk of who tries it
+            "[keep]\nlow_gb = 0.2\ncritical_gb = 0.1\n"
         )
         sections = [head, lab_toml(self.config, self.endpoints), firmware_toml(firmware)]
         self.lab_toml.write_text("\n".join(sections))

@@ -83,6 +83,21 @@ def test_five_different_faults_are_told_at_once() -> None:
         ("sqlite:///var/labd.db", "oracle://db", "store.database_url", "neither SQLite nor PostgreSQL"),
         ("[store]", '[http]\nlisten = "8080"\n[store]', "http.listen", "is not host:port"),
         ("[store]", '[http]\nlisten = "127.0.0.1:x"\n[store]', "http.listen", "has no port"),
+        ("[store]", "[keep]\nlow_db = 1\n[store]", "keep.low_db", "did you mean 'low_gb'"),
+        ("[store]", '[keep]\nmax_age_days = "30"\n[store]', "keep.max_age_days", "without quotes"),
+        ("[store]", "[keep]\nmax_size_gb = 0\n[store]", "keep.max_size_gb", "larger"),
+        ("[store]", "[keep]\nlow_gb = 1\n[store]", "keep.critical_gb", "2 GB is not below low_gb = 1"),
+        ("[store]", "[keep]\nlow_gb = 3\ncritical_gb = 3\n[store]", "keep.critical_gb", "raise low_gb"),
+        ("[store]", "[keep]\nreclaim = 1\n[store]", "keep.reclaim", "true or false"),
+        ("[store]", '[[keep.rule]]\noutcome = ["failed"]\n[store]', "keep.rule[0]", "add max_age_days"),
+        ("[store]", "[[keep.rule]]\nkeep = true\n[store]", "keep.rule[0]", "which traces"),
+        ("[store]", "[[keep.rule]]\nlabel = { a = 'b' }\nkeep = true\nmax_age_days = 3\n[store]",
+         "keep.rule[0].max_age_days", "no age limit"),
+        ("[store]", "[[keep.rule]]\noutcome = ['failed']\nkeep = true\n[[keep.rule]]\noutcom = ['x']\n[store]",
+         "keep.rule[1].outcom", "did you mean 'outcome'"),
+        ("[store]", "[[keep.rule]]\noutcome = ['fail']\nkeep = true\n[store]", "keep.rule[0].outcome[0]", "'failed'"),
+        ("[store]", "[[keep.rule]]\nlabel = { a = 1 }\nkeep = true\n[store]", "keep.rule[0].label.a", "quotes"),
+        ("[store]", "[keep.rule]\nkeep = true\n[store]", "keep.rule", "write a list"),
         ('driver = "paper-psu"', 'driver = "paper-ps"', "instrument[0].driver", "did you mean 'paper-psu'"),
         ('driver = "paper-psu"', 'driver = "paper-broken"', "instrument[0].driver", "No module named 'libusb'"),
         ("resource = ", "resourse = ", "instrument[0].resourse", "did you mean 'resource'"),
@@ -145,6 +160,33 @@ def test_two_boards_cannot_be_flashed_by_one_probe(tmp_path: Path) -> None:
 
 def test_the_example_is_accepted_with_the_drivers_that_are_installed() -> None:
     assert [board.id for board in load(HERE.parents[1] / "lab.toml").board] == ["l4r5zi-1", "l4r5zi-2"]
+
+
+def test_nothing_is_removed_unless_the_file_says_so(tmp_path: Path) -> None:
+    keep = read(tmp_path, GOOD).keep
+    assert (keep.max_age_days, keep.max_size_gb, keep.reclaim, keep.rule) == (None, None, False, ())
+    assert (keep.low_gb, keep.critical_gb) == (5, 2)
+    off = read(tmp_path, changed("[store]", "[keep]\nlow_gb = 0\ncritical_gb = 0\n[store]")).keep
+    assert (off.low_gb, off.critical_gb) == (0, 0)
+
+
+def test_a_rule_that_no_trace_ever_meets_is_warned_of(tmp_path: Path) -> None:
+    rules = """
+        [[keep.rule]]
+        outcome = ["failed", "invalid"]
+        max_age_days = 30
+        [[keep.rule]]
+        outcome = ["failed"]
+        label = { campaign = "paper" }
+        keep = true
+        [[keep.rule]]
+        label = { campaign = "paper" }
+        keep = true
+        """
+    path = tmp_path / "lab.toml"
+    path.write_text(GOOD + rules)
+    (warning,) = (each for each in inspect(path, DRIVERS).warnings if each.key.startswith("keep"))
+    assert (warning.key, "keep.rule[0]" in warning.message) == ("keep.rule[1]", True)
 
 
 @pytest.mark.parametrize(("pulse_us", "seen"), [(1.9, False), (2, True)])
