@@ -13,7 +13,7 @@ import structlog
 
 from labd.bench.shield import shielded
 from labd.errors import StoreError, TraceError
-from labd.model import ledger
+from labd.model import ledger, trace_ledger
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
@@ -66,11 +66,11 @@ async def _end_recording(begun: asyncio.Task[TraceRecorder], database: Database)
 
 
 async def salvage_left(database: Database, traces_dir: Path) -> None:
-    """Salvage every trace that a dead daemon left open; one that holds no samples is noted as lost.
+    """Salvage every trace that was left open by a dead daemon or on a full disk; one without samples is noted as lost.
 
-    One that holds some and cannot be sealed now, on a full disk say, stays open and is tried again at the next start.
+    One that holds some and cannot be sealed now stays open, and is tried again when this is called again.
     """
-    for trace in await database.read(ledger.open_traces):
+    for trace in await database.read(trace_ledger.left_open):
         folder = traces_dir / trace.id
         log = structlog.get_logger().bind(trace=trace.id)
         try:

@@ -259,11 +259,6 @@ def end_trace(
     session.add(event_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state))
 
 
-def open_traces(session: Session) -> list[Trace]:
-    """Traces whose writer never closed them."""
-    return list(session.exec(select(Trace).where(Trace.state == TraceState.RECORDING)))
-
-
 def add_score(session: Session, score: Score) -> None:
     """Add one score of a run."""
     session.add(score)

@@ -10,8 +10,7 @@ over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy
@@ -19,6 +18,7 @@ from sqlalchemy import false, true, tuple_
 from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, NotFoundError
+from labd.model.kept import Kept
 from labd.model.ledger import event_of_run
 from labd.model.states import RunState, TraceState, check_transition
 from labd.model.tables import Job, Run, Trace, UtcDateTime
@@ -28,31 +28,6 @@ CLOSED = (TraceState.SEALED, TraceState.SALVAGED)
 
 _ID_BATCH = 500
 """Most ids in one statement; SQLite takes 32,766 parameters, others fewer."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedTrace:
-    """What decides whether a closed trace may go.
-
-    Args:
-        id: Its id.
-        bytes: Size of its files.
-        ended_at: When its run ended, else when it began.
-        outcome: State of its run.
-        labels: Labels of its job.
-        pinned: It never goes.
-        archived: The archive holds a complete copy.
-        local: The local folder holds one.
-    """
-
-    id: str
-    bytes: int
-    ended_at: datetime
-    outcome: RunState
-    labels: Mapping[str, str]
-    pinned: bool
-    archived: bool
-    local: bool
 
 
 # --- looking --------------------------------------------------------------------------------------------------
@@ -101,7 +76,7 @@ def list_traces(
     return [(trace, run) for trace, run in session.exec(query)]
 
 
-def closed_traces(session: Session) -> list[ClosedTrace]:
+def kept_traces(session: Session) -> list[Kept]:
     """Every closed trace that was not removed, in no order; a hundred thousand of them take a second or two."""
     query = (
         sqlalchemy.select(
@@ -120,9 +95,15 @@ def closed_traces(session: Session) -> list[ClosedTrace]:
         .where(col(Trace.state).in_(CLOSED))
     )
     return [
-        ClosedTrace(trace_id, size, ended_at, outcome, labels or {}, pinned, archived, local)
+        Kept(trace_id, size, ended_at, outcome, labels or {}, pinned, archived, local)
         for trace_id, size, ended_at, outcome, labels, pinned, archived, local in session.connection().execute(query)
     ]
+
+
+def left_open(session: Session) -> list[Trace]:
+    """Traces whose run has ended, and whose writer never closed them."""
+    query = select(Trace).join(Run).where(Trace.state == TraceState.RECORDING, Run.state != RunState.RUNNING)
+    return list(session.exec(query))
 
 
 def traces_to_archive(session: Session, limit: int) -> list[Trace]:

@@ -25,7 +25,7 @@ ROWS = BUFFER
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """A database with a run whose trace "t1" was begun."""
+    """A database with a run that a dead daemon left, whose trace "t1" was begun."""
     url = f"sqlite:///{tmp_path}/labd.db"
     upgrade(url)
 
@@ -36,6 +36,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         run = ledger.start_run(session, job.id, "b1", WHEN, 300.0)
         assert run.id is not None
         ledger.start_trace(session, Trace(id="t1", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
+        ledger.interrupt_runs(session, WHEN)
 
     async with Database.open(url) as opened:
         await opened.write(begin)
@@ -84,3 +85,17 @@ async def test_a_trace_that_holds_nothing_is_noted_as_lost(database: Database, t
     (tmp_path / "t1" / "meta.json").write_text("{")
     await salvage_left(database, tmp_path)
     assert (await row_of(database)).state is TraceState.LOST
+
+
+async def test_a_trace_that_a_run_is_just_beginning_is_left_alone(database: Database, tmp_path: Path) -> None:
+    """Its row is there before its folder: to those who look for what was left open it must not seem lost."""
+
+    def begin(session: Session) -> None:
+        run = ledger.start_run(session, 1, "b1", WHEN, 300.0)
+        assert run.id is not None
+        ledger.start_trace(session, Trace(id="t2", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
+
+    await database.write(begin)
+    await salvage_left(database, tmp_path)
+    states = await database.read(lambda session: session.exec(select(Trace.id, Trace.state)).all())
+    assert dict(map(tuple, states)) == {"t1": TraceState.LOST, "t2": TraceState.RECORDING}

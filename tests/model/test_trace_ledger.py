@@ -14,6 +14,7 @@ from labd.errors import ConflictError, NotFoundError
 from labd.model import ledger, trace_ledger
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
+from labd.model.kept import Kept
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, RunState, TraceState
 from labd.model.tables import Event, Trace
@@ -93,8 +94,8 @@ async def test_what_decides_about_a_trace_is_read_with_it(database: Database) ->
         trace_ledger.pin_trace(session, "t-1", "for the paper", NOW)
 
     await database.write(fill)
-    (only,) = await database.read(trace_ledger.closed_traces)
-    assert only == trace_ledger.ClosedTrace(
+    (only,) = await database.read(trace_ledger.kept_traces)
+    assert only == Kept(
         id="t-1",
         bytes=1000,
         ended_at=NOW + timedelta(seconds=30),
