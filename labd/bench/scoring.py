@@ -5,14 +5,13 @@ So a score can be made again from the folder alone, by this version of the score
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from drivers.api import Edge, Interval, IntervalKind
+from labd.bench.window import is_recorded, reach, read_window
 from labd.model.causes import Cause
-from labd.score.edge_sample import NEIGHBOURS, EdgePower
+from labd.score.edge_sample import NEIGHBOURS
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
-from labd.score.moments import Tally
 from labd.score.rules import Finding, Rule, Rules, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
@@ -20,8 +19,6 @@ from labd.trace.reader import Trace
 from labd.trace.timing.steps import trace_timebase
 from labd.trace.timing.timebase import TimebaseError
 
-PIECE = 1_000_000
-"""Samples of a window that are in memory at once."""
 STRAY_SAMPLES = 3.0
 """A trial with an anchor this far off the fitted timebase is not to be trusted."""
 
@@ -106,19 +103,20 @@ def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: lis
             u_stop=placed.u_stop,
             correlation=placed.correlation,
         )
-        first, last = math.floor(placed.start), math.floor(placed.stop)
-        if first < NEIGHBOURS or last + 1 + NEIGHBOURS > trace.rows or last - first <= NEIGHBOURS:
+        if not is_recorded(placement, trace.rows):
+            first, end = reach(placement)
             findings.append(
                 Finding(
                     rule=Rule.RECORDED,
                     cause=Cause.CAPTURE_DAMAGED,
                     trial=trial.index,
-                    detail=f"the trace has {trace.rows} samples, the window needs {first - NEIGHBOURS} to "
-                    f"{last + 1 + NEIGHBOURS}, and more than {NEIGHBOURS} of its own{_because(_overflow(trace))}",
+                    detail=f"the trace has {trace.rows} samples, the window needs {first} to {end}, and more than "
+                    f"{NEIGHBOURS} of its own{_because(_overflow(trace))}",
                 )
             )
             continue
-        yield _reading(trace, trial, placement, first, last)
+        analog = [quantity for quantity in trace.meta.quantities if not is_digital(quantity)]
+        yield read_window(trace, analog, placement, trial=trial.index, inferences=trial.started.inferences)
 
 
 def _unplaced(trace: Trace, trial: Trial, detail: str) -> Finding:
@@ -139,36 +137,3 @@ def _overflow(trace: Trace) -> list[Interval]:
 
 def _because(overflow: list[Interval]) -> str:
     return f"; {describe_marks(overflow)}: the analyzer was not read in time" if overflow else ""
-
-
-def _reading(trace: Trace, trial: Trial, placement: Placement, first: int, last: int) -> WindowReading:
-    """Read a window: moments of its whole samples, and the power around the two samples that its edges cut."""
-    analog = [quantity for quantity in trace.meta.quantities if not is_digital(quantity)]
-    tallies = {quantity: Tally() for quantity in analog}
-    power = Tally()
-    for start in range(first + 1, last, PIECE):
-        stop = min(start + PIECE, last)
-        power.add(trace.power(start, stop))
-        for quantity, tally in tallies.items():
-            tally.add(trace.samples(quantity, start, stop))
-    return WindowReading(
-        trial=trial.index,
-        inferences=trial.started.inferences,
-        placement=placement,
-        whole=last - first - 1,
-        power_w=power.moments().mean,
-        moments={quantity: tally.moments() for quantity, tally in tallies.items()},
-        first=EdgePower(
-            outside=trace.power(first - NEIGHBOURS, first)[::-1],
-            cut=float(trace.power(first, first + 1)[0]),
-            inside=trace.power(first + 1, first + 1 + NEIGHBOURS),
-            share=first + 1 - placement.start,
-        ),
-        last=EdgePower(
-            outside=trace.power(last + 1, last + 1 + NEIGHBOURS),
-            cut=float(trace.power(last, last + 1)[0]),
-            inside=trace.power(last - NEIGHBOURS, last)[::-1],
-            share=placement.stop - last,
-        ),
-        marked=trace.marked(first - NEIGHBOURS, last + 1 + NEIGHBOURS),
-    )

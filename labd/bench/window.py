@@ -1,0 +1,92 @@
+"""Reads what a window's score is made of: moments of its whole samples, and the power around its two cut ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from drivers.api import Interval, Quantity
+from labd.score.edge_sample import NEIGHBOURS, EdgePower
+from labd.score.energy import Placement, WindowReading
+from labd.score.moments import Tally
+
+PIECE = 1_000_000
+"""Samples of a window that are in memory at once."""
+
+
+class Recording(Protocol):
+    """Samples that a window can be read from: a trace of labd's, or a capture of another runner's."""
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        ...
+
+    def samples(self, quantity: Quantity, start: int, stop: int) -> npt.NDArray[Any]:
+        """Samples `start` to `stop` of a column."""
+        ...
+
+    def power(self, start: int, stop: int) -> npt.NDArray[np.float64]:
+        """Power of the same samples, W."""
+        ...
+
+    def marked(self, start: float, stop: float) -> tuple[Interval, ...]:
+        """Marked stretches that touch them."""
+        ...
+
+
+def reach(placement: Placement) -> tuple[int, int]:
+    """First sample that the score of a window looks at, and the one after the last: its edges' neighbours too."""
+    return math.floor(placement.start) - NEIGHBOURS, math.floor(placement.stop) + 1 + NEIGHBOURS
+
+
+def is_recorded(placement: Placement, rows: int) -> bool:
+    """Whether all these samples were recorded, and the window is longer than an edge's neighbours."""
+    first, end = reach(placement)
+    return first >= 0 and end <= rows and math.floor(placement.stop) - math.floor(placement.start) > NEIGHBOURS
+
+
+def read_window(
+    source: Recording, columns: Iterable[Quantity], placement: Placement, *, trial: int, inferences: int
+) -> WindowReading:
+    """Read a window of which `is_recorded` holds.
+
+    Args:
+        source: Where the samples are.
+        columns: Its columns that hold numbers.
+        placement: Where the window lies.
+        trial, inferences: Number of the trial, and N.
+    """
+    first, last = math.floor(placement.start), math.floor(placement.stop)
+    tallies = {quantity: Tally() for quantity in columns}
+    power = Tally()
+    for start in range(first + 1, last, PIECE):
+        stop = min(start + PIECE, last)
+        power.add(source.power(start, stop))
+        for quantity, tally in tallies.items():
+            tally.add(source.samples(quantity, start, stop))
+    return WindowReading(
+        trial=trial,
+        inferences=inferences,
+        placement=placement,
+        whole=last - first - 1,
+        power_w=power.moments().mean,
+        moments={quantity: tally.moments() for quantity, tally in tallies.items()},
+        first=EdgePower(
+            outside=source.power(first - NEIGHBOURS, first)[::-1],
+            cut=float(source.power(first, first + 1)[0]),
+            inside=source.power(first + 1, first + 1 + NEIGHBOURS),
+            share=first + 1 - placement.start,
+        ),
+        last=EdgePower(
+            outside=source.power(last + 1, last + 1 + NEIGHBOURS),
+            cut=float(source.power(last, last + 1)[0]),
+            inside=source.power(last - NEIGHBOURS, last)[::-1],
+            share=placement.stop - last,
+        ),
+        marked=source.marked(*reach(placement)),
+    )
