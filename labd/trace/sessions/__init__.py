@@ -1,0 +1,1 @@
+"""Published benchmark sessions: what other runners wrote of a measurement, read into labd's terms and checked."""

@@ -1,0 +1,248 @@
+"""Sessions of the MLCommons runner (MLPerf Tiny from v1.3): `results.json`, `results.txt`, `log.txt`.
+
+`results.json` is one list with an entry a trial, the samples of its energy among them: JSON has to be parsed as a
+whole, so memory grows with the file (a sample takes some 10 bytes on disk and 50 while it is read). The runner counts
+1,000 samples a second, whatever the monitor; `power.timestamps` are numbers of the sample at which the monitor's event
+came, and the last two make the window.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from labd.benchmarks import Mode
+from labd.trace.sessions.monitors import LPM01A, Monitor
+from labd.trace.sessions.published import (
+    Capture,
+    Inference,
+    Printed,
+    ResultsSet,
+    SessionError,
+    SessionFormat,
+    Span,
+)
+from labd.trace.sessions.results_text import read_results_text
+
+RESULTS_JSON = "results.json"
+RESULTS = "results.txt"
+LOG = "log.txt"
+RATE_HZ = 1000
+"""The runner's own constant: it divides sample counts by it to get seconds."""
+_MONITOR_BAUD = "at 3686400 baud"
+"""Only the LPM01A is spoken to at this rate (UM2269)."""
+_MODES = {"e": Mode.ENERGY, "p": Mode.PERFORMANCE, "a": Mode.ACCURACY}
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Infer(_Entry):
+    results: list[Finite] = []
+    iterations: int = Field(ge=1)
+    warmups: int = Field(ge=0)
+    start_time: int | None = None
+    end_time: int | None = None
+
+
+class _Power(_Entry):
+    samples: list[Finite] = Field(min_length=1)
+    timestamps: list[tuple[str, Annotated[int, Field(ge=0)]]]
+    voltage: Finite | None = None
+
+
+class _Trial(_Entry):
+    file: str = ""
+    true_class: int | None = Field(default=None, alias="class")
+    infer: _Infer | None = None
+    power: _Power | None = None
+    mode: Literal["e", "p", "a"] | None = None
+    error: str = ""
+
+
+_TRIALS = TypeAdapter(list[_Trial])
+
+
+@dataclass(frozen=True, slots=True)
+class _InMemory:
+    """Samples that JSON brought, J each, float64 of shape (rows,)."""
+
+    values: npt.NDArray[np.float64]
+
+    @property
+    def rows(self) -> int:
+        """Number of samples."""
+        return len(self.values)
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Samples `start` to `stop`, J."""
+        return self.values[start:stop]
+
+
+def read_mlcommons(folder: Path) -> ResultsSet:
+    """Read one results set.
+
+    Raises:
+        SessionError: a file is missing, damaged or foreign, or contradicts another; it names file and field.
+    """
+    path = folder / RESULTS_JSON
+    trials = _read_trials(path)
+    printed = read_results_text(folder / RESULTS)
+    log = _read_log(folder / LOG)
+    modes = {trial.mode for trial in trials if trial.mode is not None}
+    if len(modes) > 1:
+        raise SessionError(f"its trials are of several modes: {sorted(modes)}", where=str(path))
+    mode = _MODES[modes.pop()] if modes else _mode_of(printed)
+    captures = _captures(path, trials, printed) if mode is Mode.ENERGY else ()
+    voltages = {trial.power.voltage for trial in trials if trial.power is not None}
+    return ResultsSet(
+        format=SessionFormat.MLCOMMONS,
+        mode=mode,
+        folder=folder,
+        files={"results": folder / RESULTS, "json": path, "log": folder / LOG},
+        printed=printed,
+        inferences=tuple(_inference(trial, trial.infer) for trial in trials if trial.infer is not None),
+        captures=captures,
+        board=log.get("name", ""),
+        profile=log.get("profile", ""),
+        model=log.get("model", ""),
+        runner="MLCommons runner",
+        monitor=_monitor(log) if mode is Mode.ENERGY else None,
+        voltage_v=voltages.pop() if len(voltages) == 1 else None,
+        began=_moment(log.get("began", "")),
+    )
+
+
+def _read_trials(path: Path) -> list[_Trial]:
+    where = str(path)
+    try:
+        trials = _TRIALS.validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SessionError(f"{path.name} is missing", where=where) from error
+    except OSError as error:
+        raise SessionError(f"it cannot be read: {error.strerror}", where=where) from error
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+        raise SessionError(f"it is not what the runner writes: {place} {first['msg']}".strip(), where=where) from error
+    if not trials:
+        raise SessionError("it holds no trial", where=where)
+    return trials
+
+
+def _inference(trial: _Trial, infer: _Infer) -> Inference:
+    laps = (infer.start_time, infer.end_time)
+    return Inference(
+        input=trial.file,
+        expected=trial.true_class,
+        inferences=infer.iterations,
+        warmups=infer.warmups,
+        results=tuple(infer.results),
+        laps_us=tuple(lap for lap in laps if lap is not None),
+    )
+
+
+def _captures(path: Path, trials: Sequence[_Trial], printed: Printed) -> tuple[Capture, ...]:
+    """One recording a trial; a window is printed under the number of its trial."""
+    where = str(path)
+    captures = []
+    for window in printed.windows:
+        if window.index >= len(trials) or trials[window.index].power is None:
+            raise SessionError(f"{RESULTS} has a trial {window.index}, and there are no samples of it", where=where)
+    numbered = {window.index: window for window in printed.windows}
+    for number, trial in enumerate(trials):
+        if trial.power is None:
+            continue
+        name = f"{path.name}[{number}]"
+        events = [index for _, index in trial.power.timestamps]
+        rows = len(trial.power.samples)
+        if events != sorted(events):
+            raise SessionError(f"[{number}].power.timestamps go back: {events}", where=where)
+        windows: tuple[Span, ...] = ()
+        if number in numbered:
+            windows = (_span(where, number, events, rows, numbered[number].duration_s),)
+        captures.append(
+            Capture(
+                name=name,
+                samples=_InMemory(np.asarray(trial.power.samples, dtype=np.float64)),
+                unit_uj=1e6,
+                period_s=1 / RATE_HZ,
+                resolution_s=1 / RATE_HZ,
+                edges=tuple(events),
+                windows=windows,
+            )
+        )
+    return tuple(captures)
+
+
+def _span(where: str, number: int, events: list[int], rows: int, printed_s: Decimal) -> Span:
+    if len(events) < 2:
+        raise SessionError(f"[{number}].power.timestamps has {len(events)} events, a window takes 2", where=where)
+    first, end = events[-2:]
+    if not first < end <= rows:
+        raise SessionError(
+            f"[{number}].power.timestamps: the window from sample {first} to {end} does not lie in {rows} samples",
+            where=where,
+        )
+    duration_s = (end - first) / RATE_HZ
+    if abs(duration_s - float(printed_s)) > 0.5 / RATE_HZ:
+        raise SessionError(
+            f"[{number}].power.timestamps are {duration_s} s apart, {RESULTS} says {printed_s} s", where=where
+        )
+    return Span(number, first / RATE_HZ, end / RATE_HZ, first, end)
+
+
+def _mode_of(printed: Printed) -> Mode:
+    if printed.windows:
+        return Mode.ENERGY
+    return Mode.PERFORMANCE if printed.rates else Mode.ACCURACY
+
+
+_FACTS = {
+    "name": re.compile(r"^Device name retrieved: (.*)$"),
+    "profile": re.compile(r"^Device profile retrieved: (.*)$"),
+    "model": re.compile(r"^Device model retrieved: (.*)$"),
+    "began": re.compile(r"^Logging initialized\. Writing output to .*?(\d{8}_\d{6})"),
+    "monitor": re.compile(rf"^Initializing SerialDevice on port: \S+ ({_MONITOR_BAUD})$"),
+}
+
+
+def _read_log(path: Path) -> dict[str, str]:
+    """What the log says of board and monitor."""
+    facts: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for row in file:
+                for fact, pattern in _FACTS.items():
+                    if found := pattern.match(row.strip()):
+                        facts[fact] = found[1]
+    except FileNotFoundError as error:
+        raise SessionError(f"{path.name} is missing", where=str(path)) from error
+    except OSError as error:
+        raise SessionError(f"it cannot be read: {error.strerror}", where=str(path)) from error
+    if not facts:
+        raise SessionError("it holds no line of the MLCommons runner's log", where=str(path))
+    return facts
+
+
+def _monitor(log: dict[str, str]) -> Monitor | None:
+    return LPM01A if "monitor" in log else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
