@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -109,6 +110,23 @@ class TraceError(LabError):
     kind = "trace"
 
 
+class DiskFullError(TraceError):
+    """There is no room for the samples."""
+
+    kind = "disk_full"
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error came about because a disk, or somebody's share of it, is full; its causes are looked through."""
+    while error is not None:
+        if isinstance(error, DiskFullError):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
 class ScoreError(LabError):
     """A score cannot be made from what was measured."""
 
@@ -119,6 +137,12 @@ class StoreError(LabError):
     """The database cannot be opened, migrated or written."""
 
     kind = "store"
+
+
+class StoreFullError(StoreError):
+    """The database's disk has no room for a change."""
+
+    kind = "store_full"
 
 
 class OccupiedError(LabError):

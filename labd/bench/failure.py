@@ -17,7 +17,7 @@ from drivers.api import (
     ProtocolError,
 )
 from labd.dut.errors import DutLineError, DutProtocolError, DutRebootedError, DutRefusedError, DutSilentError
-from labd.errors import DutError, LabError, StoreError, TraceError
+from labd.errors import DutError, LabError, StoreError, TraceError, is_disk_full
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 
@@ -64,6 +64,8 @@ def failure_of(error: Exception, *, step: RunStep) -> RunFailedError | None:
         return error
     if isinstance(error, TimeoutError):
         return RunFailedError(Cause.DEADLINE_MISSED, str(error) or f"step {step} took longer than its deadline")
+    if is_disk_full(error):
+        return RunFailedError(Cause.DISK_FULL, _said(error))
     for kind, cause in _CAUSES:
         if isinstance(error, kind):
             return RunFailedError(cause, _said(error))

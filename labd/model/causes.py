@@ -41,6 +41,7 @@ class Cause(StrEnum):
     INSTRUMENT_ERROR = "instrument_error"
     CAPTURE_DAMAGED = "capture_damaged"
     TRACE_FAILED = "trace_failed"
+    DISK_FULL = "disk_full"
     WINDOW_SHORT = "window_short"
     TRIALS_MISSING = "trials_missing"
     QUALITY_MISSED = "quality_missed"
@@ -163,6 +164,11 @@ _MEANINGS = {
         RunState.FAILED,
         "The trace could not be written or sealed.",
         "Check free space and rights of the data directory.",
+    ),
+    Cause.DISK_FULL: Meaning(
+        RunState.FAILED,
+        "The disk became full while the trace was written.",
+        "Make room, then queue the job again; what was recorded is kept, and sealed as soon as there is room.",
     ),
     Cause.WINDOW_SHORT: Meaning(
         RunState.INVALID,

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from labd.errors import StoreError
+from labd.errors import StoreError, StoreFullError
 from labd.model.engine import Access, damaged, make_engine, store_error
 from labd.model.migrations import newest_revision, revision_of
 
@@ -32,6 +32,11 @@ BATCH_MAX = 256
 """Most writes of one transaction: bounds how long the first of them waits."""
 
 _log = structlog.get_logger(__name__)
+
+
+def _no_room() -> bool:
+    """A database that has nothing to give way."""
+    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +52,10 @@ class _Write:
 class Database:
     """An open database; made by `Database.open`."""
 
-    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, url: str, loop: asyncio.AbstractEventLoop, make_room: Callable[[], bool]) -> None:
         self._url = url
         self._loop = loop
+        self._make_room = make_room
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = make_engine(url, Access.WRITE)
         self._readers = make_engine(url, Access.READ, connections=READERS)
@@ -62,13 +68,18 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Database]:
+    async def open(cls, url: str, *, make_room: Callable[[], bool] = _no_room) -> AsyncIterator[Database]:
         """Open the database at `url`, check it, and close it at the end when all accepted writes are done.
+
+        Args:
+            url: Where it lies.
+            make_room: Called in the writer thread when the disk is full; True if there is room now, and what was
+                refused is tried again.
 
         Raises:
             StoreError: it cannot be opened, is damaged, or its schema is not this labd's.
         """
-        database = cls(url, asyncio.get_running_loop())
+        database = cls(url, asyncio.get_running_loop(), make_room)
         try:
             await database._on_reader(lambda: _check(database._readers, url))
             database._write_thread.start()
@@ -180,6 +191,15 @@ class Database:
         return True
 
     def _commit(self, batch: Sequence[_Write]) -> None:
+        """Commit `batch`, and once more what a full disk has refused of it, if room can be made."""
+        self._try_commit(batch)
+        if any(isinstance(write.error, StoreFullError) for write in batch) and self._make_room():
+            refused = [write for write in batch if write.error is not None]
+            for write in refused:
+                write.error = None
+            self._try_commit(refused)
+
+    def _try_commit(self, batch: Sequence[_Write]) -> None:
         """Run `batch` in one transaction and note each outcome."""
         try:
             if len(batch) == 1:  # nobody to be kept apart from: a savepoint would take a fifth of a short write's time

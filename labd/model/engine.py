@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from labd.errors import StoreError
+from labd.errors import StoreError, StoreFullError
 
 BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process's write lock, s."""
@@ -72,7 +72,9 @@ def store_error(error: DBAPIError, url: str) -> StoreError:
         )
     if "malformed" in text or "not a database" in text:
         return damaged(where, text)
-    if "disk is full" in text or "disk I/O" in text:
+    if "disk is full" in text:
+        return StoreFullError(f"cannot be written: {text}", where=where, remedy="make room on its disk")
+    if "disk I/O" in text:
         return StoreError(f"cannot be written: {text}", where=where, remedy="check the disk and its free space")
     return StoreError(f"failed: {text}", where=where, remedy="read the database's own words")
 
