@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from labd.cli import board, job, trace
+from labd.cli import board, job, session, trace
 from labd.cli.connection import Choice
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(job.app, name="job")
 app.add_typer(board.app, name="board")
 app.add_typer(trace.app, name="trace")
+app.add_typer(session.app, name="session")
 app.command("submit", help="Short for `job submit`.")(job.submit)
 app.command("jobs", help="Short for `job list`.")(job.list_)
 app.command("boards", help="Short for `board list`.")(board.list_)
