@@ -91,8 +91,8 @@ def _print(score: SessionScore) -> None:
         )
         print_table(f"{score.name}: energy windows ({score.format.value})", columns, map(_row, score.windows))
     rows = [row for row in _medians(score) if any(cell != "-" for cell in row[1:])]
-    columns = ("figure", "published", "ours", "labd's own", "with the monitor's error")
-    print_table(f"{score.name}: the session", columns, rows)
+    heads = ("figure", "published", "ours", "labd's own", "with the monitor's error")
+    print_table(f"{score.name}: the session", heads, rows)
 
 
 def _row(window: WindowFigures) -> tuple[str, ...]:
@@ -115,7 +115,8 @@ def _own(figure: Estimate | None) -> tuple[str, str]:
     if figure is None:
         return "-", "-"
     alone = figure.part(*_WINDOWS_OWN)
-    return plus_minus(figure.value, alone, "µJ"), f"± {figure.standard_uncertainty:.2g} µJ"
+    whole = plus_minus(figure.value, figure.standard_uncertainty, "µJ")
+    return plus_minus(figure.value, alone, "µJ"), whole[whole.index("±") :]
 
 
 def _medians(score: SessionScore) -> Iterator[tuple[str, ...]]:

@@ -91,13 +91,13 @@ class EnergyFile:
             self.read(start, stop)
 
 
-def pieces(start: int, stop: int) -> Iterator[tuple[int, int]]:
+def pieces(start: int, stop: int, size: int = PIECE) -> Iterator[tuple[int, int]]:
     """Cut a stretch of samples into pieces that fit into memory."""
-    for first in range(start, stop, PIECE):
-        yield first, min(first + PIECE, stop)
+    for first in range(start, stop, size):
+        yield first, min(first + size, stop)
 
 
-def samples_before(times_s: Sequence[float], *, rows: int, period_s: float) -> tuple[int, ...]:
+def samples_before(times_s: Sequence[float], *, rows: int, period_s: float, piece: int = PIECE) -> tuple[int, ...]:
     """How many samples lie before each time, on the axis of repeated addition.
 
     So a window from `a` to `b` holds the samples from `samples_before(a)` to `samples_before(b)`: one that lies on `a`
@@ -108,12 +108,13 @@ def samples_before(times_s: Sequence[float], *, rows: int, period_s: float) -> t
         times_s: Times since the start, s.
         rows: Number of samples.
         period_s: 1/rate, s.
+        piece: Samples of the axis that are in memory at once.
     """
     times = np.asarray(times_s, dtype=np.float64)
     before = np.zeros(len(times), dtype=np.int64)
     latest = float(times.max(initial=0.0))
     clock = 0.0
-    for start, stop in pieces(0, rows):
+    for start, stop in pieces(0, rows, piece):
         # `cumsum` adds one after the other, as the runner does; the carry begins the next piece.
         steps = np.full(stop - start + 1, period_s)
         steps[0] = clock

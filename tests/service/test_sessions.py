@@ -1,0 +1,153 @@
+"""A published session's figures come out of its samples again, to the digit; what was changed comes out otherwise."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from labd.score.uncertainty import TermName
+from labd.service.sessions import score_sessions
+from labd.trace.sessions.published import SessionError
+from tests.trace.sessions.published_folders import EnergyRunnerSession, MlcommonsSession, reference, write_trace
+
+
+def test_every_window_of_the_reference_sessions_comes_out_at_the_printed_digits() -> None:
+    scores = score_sessions(reference())
+    windows = [window for score in scores for window in score.windows]
+    assert len(windows) >= 30
+    assert [window.index for score in scores for window in score.missed] == []
+    for score in scores:
+        assert score.uj_per_inference.ours == score.uj_per_inference.published is not None
+        assert score.inferences_per_s.ours == score.inferences_per_s.published is not None
+        assert score.accuracy.agrees
+    counted = {score.name: score.accuracy.ours for score in scores if score.accuracy.ours is not None}
+    assert sorted(counted.values()) == [0.901, 0.902, 0.902]
+
+
+def test_our_own_figures_of_the_reference_sessions_lie_by_the_published_ones_within_the_edges() -> None:
+    for score in score_sessions(reference()):
+        for window in score.windows:
+            assert window.own is not None
+            timing = window.own.part(TermName.EDGE_PLACEMENT, TermName.EDGE_SAMPLE)
+            # The runner counts whole samples: up to one too many or too few at the edges.
+            one_sample = float(window.printed) / (window.duration_s / 1e-3)
+            assert abs(window.own.value - float(window.printed)) <= 1.1 * one_sample
+            assert 0.2 * one_sample < timing < 0.5 * one_sample
+            assert window.own.part(TermName.ENERGY_GAIN) == pytest.approx(0.02 * window.own.value / 3**0.5)
+
+
+def test_a_made_up_energyrunner_session_comes_out_at_the_digits_and_shows_a_changed_sample(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    folder = made.write_energy()
+    (score,) = score_sessions(tmp_path / "kws")
+    assert [window.is_reproduced for window in score.windows] == [True, True, True]
+    assert score.inferences_per_window == 100
+    assert score.uj_per_inference.ours == score.uj_per_inference.published is not None
+    assert score.inferences_per_s.agrees
+
+    within = int((made.times_s[3] + 0.2) * 1000)  # of the second window
+    data = bytearray((folder / "trace1-energy.bin").read_bytes())
+    struct.pack_into("<f", data, 5 + 4 * within, made.samples_uj[within] + 0.01)
+    (folder / "trace1-energy.bin").write_bytes(data)
+    (score,) = score_sessions(tmp_path / "kws")
+    assert [window.index for window in score.missed] == [4]
+    assert float(score.missed[0].energy - score.missed[0].printed) == pytest.approx(0.01)
+
+
+def test_a_made_up_mlcommons_session_comes_out_at_the_digits(tmp_path: Path) -> None:
+    MlcommonsSession(tmp_path / "kws" / "energy").write()
+    (score,) = score_sessions(tmp_path)
+    assert [window.index for window in score.windows] == [0, 1, 2]
+    assert score.missed == ()
+    assert score.inferences_per_window == 250
+    assert score.uj_per_inference.agrees
+
+
+def test_the_monitors_error_is_left_out_where_nobody_states_it_and_the_score_says_so(tmp_path: Path) -> None:
+    known = EnergyRunnerSession(tmp_path / "a")
+    known.write_energy()
+    unknown = EnergyRunnerSession(tmp_path / "b", monitor="js110")
+    unknown.write_energy()
+    scores = {score.name: score for score in score_sessions(tmp_path)}
+    names = {
+        name: {term.name for term in score.windows[0].own.terms}
+        for name, score in scores.items()
+        if score.windows[0].own
+    }
+    assert names["a"] - names["b"] == {TermName.ENERGY_GAIN, TermName.NOISE}
+    assert TermName.CLOCK not in names["a"] | names["b"]
+    assert "sample clock" in scores["a"].remarks[0]
+    assert "not known here" in scores["b"].remarks[0]
+
+
+def test_throughput_is_the_performance_results_own_and_survives_a_wrap_of_the_boards_counter(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    made.write_energy()
+    made.write_performance([10_000_000, 10_300_000, 10_100_000])
+    (score,) = score_sessions(tmp_path / "kws")
+    assert score.inferences_per_s.ours == score.inferences_per_s.published == 9.901
+    (alone,) = score_sessions(tmp_path / "kws" / "performance")
+    assert alone.windows == ()
+    assert alone.uj_per_inference.ours is None
+    assert (alone.inferences_per_window, alone.inferences_per_s.ours) == (100, 9.901)
+
+
+def test_accuracy_is_counted_from_each_answer_where_the_inputs_tell_their_class(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    answers = [
+        ("tst_000000_Down_0.bin", (0.9, 0.1)),
+        ("tst_000001_Go_1.bin", (0.8, 0.2)),
+        ("tst_000002_Go_1.bin", (0, 1)),
+    ]
+    made.write_accuracy(answers, ["Top-1: 66.7%", "AUC: 0.75"])
+    (score,) = score_sessions(tmp_path / "kws")
+    assert (score.accuracy.ours, score.accuracy.published) == (0.667, 0.667)
+    (made.accuracy / "results.txt").write_text("00001.000 ulp-mlperf: Top-1: 99.9%\n")
+    (score,) = score_sessions(tmp_path / "kws" / "accuracy")
+    assert any("top-1 comes to 0.667, published is 0.999" in remark for remark in score.remarks)
+
+
+def test_accuracy_of_unlabelled_inputs_is_the_published_one(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "vww")
+    made.write_accuracy([("000000343218.bin", (0.1, 0.9))], ["Top-1: 85.4%"])
+    (score,) = score_sessions(tmp_path / "vww")
+    assert (score.accuracy.ours, score.document()["accuracy"]) == (None, 0.854)
+    assert "as published" in score.remarks[0]
+
+
+def test_anomaly_detection_is_judged_by_the_area_under_its_roc_curve_of_the_files_means(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "ad01")
+    answers = [
+        ("normal_id_01_1.bin", (10.0,)),
+        ("normal_id_01_1.bin", (30.0,)),
+        ("normal_id_01_2.bin", (12.0,)),
+        ("anomaly_id_01_1.bin", (21.0,)),
+        ("anomaly_id_01_2.bin", (15.0,)),
+    ]
+    made.write_accuracy(answers, ["Top-1: 50.0%", "AUC: 0.75"])
+    log = made.accuracy / "log.txt"
+    log.write_text(log.read_text().replace("m-model-[kws01]", "m-model-[ad01]"))
+    (score,) = score_sessions(tmp_path / "ad01")
+    assert (score.accuracy_metric, score.accuracy.ours, score.accuracy.published) == ("AUC", 0.75, 0.75)
+
+
+def test_a_window_at_the_end_of_its_capture_has_no_figure_of_our_own(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    folder = made.write_energy()
+    end = round(made.times_s[-1] * 1000) + 2
+    write_trace(folder / "trace1-energy.bin", 1000.0, made.samples_uj[:end])
+    (score,) = score_sessions(folder)
+    assert [window.is_reproduced for window in score.windows] == [True, True, True]
+    assert [window.own is None for window in score.windows] == [False, False, True]
+    assert score.own_uj_per_inference is None
+    assert any("window 6 lies too close" in remark for remark in score.remarks)
+
+
+def test_a_log_that_asked_for_other_inferences_than_results_print_is_refused(tmp_path: Path) -> None:
+    folder = EnergyRunnerSession(tmp_path / "kws").write_energy()
+    log = folder / "log.txt"
+    log.write_text(log.read_text().replace("dut infer 100 1", "dut infer 90 1"))
+    with pytest.raises(SessionError, match="window 2 has 100 inferences, the board was asked for 90"):
+        score_sessions(folder)
