@@ -16,7 +16,7 @@ import structlog
 from labd.errors import StoreError, is_disk_full
 
 NAME: Final = "labd.reserve"
-SIZE_BYTES: Final = 64 * 1024 * 1024
+SIZE_BYTES: Final = 16 * 1024 * 1024
 LEAST_BYTES: Final = 64 * 1024
 """Below this nothing is given any more: it would not help."""
 

@@ -264,6 +264,11 @@ def add_score(session: Session, score: Score) -> None:
     session.add(score)
 
 
+def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
+    """Note that the free space of the lab has come into another state."""
+    session.add(Event(at=now, kind="lab", subject=lab, state=state, reason=notice))
+
+
 # --- boards and instruments -----------------------------------------------------------------------------------
 
 

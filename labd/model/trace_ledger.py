@@ -10,7 +10,6 @@ over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy
@@ -25,10 +24,6 @@ from labd.model.tables import Job, Run, Trace, UtcDateTime
 
 CLOSED = (TraceState.SEALED, TraceState.SALVAGED)
 """States of a trace that is whole, and will not change any more."""
-
-_ID_BATCH = 500
-"""Most ids in one statement; SQLite takes 32,766 parameters, others fewer."""
-
 
 # --- looking --------------------------------------------------------------------------------------------------
 
@@ -126,14 +121,9 @@ def doomed(session: Session) -> list[Trace]:
     return [*session.exec(here), *session.exec(there)]
 
 
-def rows_of(session: Session, trace_ids: Iterable[str]) -> dict[str, Trace]:
-    """The rows of those of these traces that have one."""
-    ids = list(trace_ids)
-    found = {}
-    for start in range(0, len(ids), _ID_BATCH):
-        query = select(Trace).where(col(Trace.id).in_(ids[start : start + _ID_BATCH]))
-        found.update({trace.id: trace for trace in session.exec(query)})
-    return found
+def local_by_id(session: Session) -> dict[str, bool]:
+    """Every trace that the lab ever began, and whether its files are meant to be in the local folder."""
+    return {trace_id: local for trace_id, local in session.exec(select(Trace.id, Trace.local))}  # noqa: C416 - rows
 
 
 # --- changing -------------------------------------------------------------------------------------------------

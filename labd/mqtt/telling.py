@@ -74,7 +74,7 @@ class Telling:
             await self._keep((self._topics.job(job.id), job) for job in news.jobs)
             await self._keep((self._topics.board(board.id), board) for board in news.boards)
             await self._keep((self._topics.instrument(row.id), row) for row in news.instruments)
-            if news.jobs:
+            if news.jobs or any(event.kind == "lab" for event in news.events):
                 await self._tell_status()
             async with asyncio.TaskGroup() as group:  # publishes go out in the order in which they are begun
                 for event in news.events:
@@ -121,6 +121,7 @@ class Telling:
                 since=self._since,
                 traces_url=self._lab.traces_url,
                 host_clock=host_clock(),
+                space=self._lab.space(),
             )
         )
         await self._keep([(self._topics.status, status)])

@@ -7,6 +7,7 @@ daemon, whose next start recovers.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,6 +39,11 @@ class Work(Protocol):
         ...
 
 
+def always() -> bool:
+    """A lab that has room for every capture."""
+    return True
+
+
 class Dispatcher:
     """Keeps the boards of a lab busy.
 
@@ -45,12 +51,16 @@ class Dispatcher:
         config: The lab.
         database: Where jobs wait.
         work: What does them.
+        captures_start: Whether there is room for a capture; jobs that need one wait until it says so after a `wake`.
     """
 
-    def __init__(self, config: LabConfig, database: Database, work: Work) -> None:
+    def __init__(
+        self, config: LabConfig, database: Database, work: Work, captures_start: Callable[[], bool] = always
+    ) -> None:
         self._config = config
         self._database = database
         self._work = work
+        self._captures_start = captures_start
         self._news = asyncio.Event()
         self._news.set()
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -58,7 +68,7 @@ class Dispatcher:
         self._log = structlog.get_logger()
 
     def wake(self) -> None:
-        """Say that something changed: a job came, or a board is free."""
+        """Say that something changed: a job came, a board is free, or there is room for captures again."""
         self._news.set()
 
     def cancel(self, run_id: int) -> None:
@@ -82,6 +92,8 @@ class Dispatcher:
             lambda session: (ledger.queued_jobs(session), ledger.free_boards(session))
         )
         waiting = [Waiting(job.id, self._work.requirement(job)) for job in jobs if job.id is not None]
+        if not self._captures_start():  # a job that needs no capture passes those that wait for room
+            waiting = [job for job in waiting if not job.requirement.captures]
         return assign(waiting, free, self._config)
 
     async def _start(self, assignment: Assignment) -> tuple[Job, Run] | None:

@@ -29,6 +29,11 @@ class Requirement:
     voltage_v: float | None = None
     firmware: str | None = None
 
+    @property
+    def captures(self) -> bool:
+        """Whether a run of the job records a trace."""
+        return self.mode is Mode.ENERGY
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:

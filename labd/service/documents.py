@@ -15,6 +15,7 @@ from sqlmodel import Session, col, func, select
 
 from labd.benchmarks import Mode
 from labd.config import LabConfig
+from labd.keep.space import Space
 from labd.model.causes import Cause
 from labd.model.states import BoardState, JobState
 from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
@@ -29,6 +30,7 @@ from labd.service.messages import (
     LabStatus,
     RunDocument,
     ScoreDocument,
+    SpaceDocument,
     TraceDocument,
     TrialDocument,
     WindowDocument,
@@ -174,7 +176,7 @@ def removed_devices(session: Session, config: LabConfig) -> tuple[list[str], lis
     return sorted(boards), sorted(instruments)
 
 
-def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock: HostClock) -> LabStatus:
+def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock: HostClock, space: Space) -> LabStatus:
     """The lab as it is now."""
     counted = session.exec(
         select(Job.state, func.count())
@@ -189,6 +191,7 @@ def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock
         queue_length=counts.get(JobState.QUEUED, 0),
         running=counts.get(JobState.RUNNING, 0),
         host_clock=host_clock,
+        space=SpaceDocument(state=space.state, notice=space.notice),
         traces_url=traces_url,
     )
 

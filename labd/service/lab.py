@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from labd.config import LabConfig
+from labd.keep.space import Space, SpaceState
 from labd.model.database import Database
 
 
 def utc_now() -> datetime:
     """Wall-clock time, for people."""
     return datetime.now(UTC)
+
+
+def enough_space() -> Space:
+    """A lab whose disk nobody watches."""
+    return Space(SpaceState.ENOUGH)
+
+
+def nobody_collects() -> None:
+    """A lab without a housekeeper: the next one deletes what was committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,8 @@ class Lab:
         cancel_run: Stops a run that is under way; harmless if it has ended; called on the event loop.
         traces_url: Where the web server lists traces, without a final slash.
         now: Wall-clock time, aware.
+        space: How much room for traces there was at the last look.
+        collect: Has the traces deleted that were committed to go; called on the event loop, after the commit.
     """
 
     config: LabConfig
@@ -34,3 +46,5 @@ class Lab:
     cancel_run: Callable[[int], None]
     traces_url: str = "/v1/traces"
     now: Callable[[], datetime] = utc_now
+    space: Callable[[], Space] = enough_space
+    collect: Callable[[], None] = nobody_collects

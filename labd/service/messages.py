@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import PydanticCustomError
 
 from labd.benchmarks import Benchmark, Mode
+from labd.keep.space import SpaceState
 from labd.model.causes import Cause
 from labd.model.states import (
     BoardState,
@@ -349,6 +350,13 @@ class LabState(StrEnum):
     OFFLINE = "offline"
 
 
+class SpaceDocument(Message):
+    """How much room there is for traces; unless there is enough, no capture starts and `notice` says why."""
+
+    state: SpaceState
+    notice: str
+
+
 class LabStatus(Message):
     """The lab itself; `host_clock` says whether the clock that dates what it tells is disciplined."""
 
@@ -358,6 +366,7 @@ class LabStatus(Message):
     queue_length: int
     running: int
     host_clock: HostClock
+    space: SpaceDocument
     traces_url: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +54,9 @@ class HeldWork:
 
 
 @asynccontextmanager
-async def lab(folder: Path) -> AsyncIterator[tuple[Database, HeldWork, Dispatcher, asyncio.Task[None]]]:
+async def lab(
+    folder: Path, captures_start: Callable[[], bool] = lambda: True
+) -> AsyncIterator[tuple[Database, HeldWork, Dispatcher, asyncio.Task[None]]]:
     url = f"sqlite:///{folder / 'labd.db'}"
     upgrade(url)
     async with Database.open(url) as database:
@@ -63,7 +65,7 @@ async def lab(folder: Path) -> AsyncIterator[tuple[Database, HeldWork, Dispatche
                 lambda session, b=board_id: ledger.set_board_state(session, b, BoardState.ONLINE, "", NOW)
             )
         work = HeldWork()
-        dispatcher = Dispatcher(rack(), database, work)
+        dispatcher = Dispatcher(rack(), database, work, captures_start)
         task = asyncio.create_task(dispatcher.run(), name="dispatcher")
         try:
             yield database, work, dispatcher, task
@@ -72,10 +74,10 @@ async def lab(folder: Path) -> AsyncIterator[tuple[Database, HeldWork, Dispatche
             await asyncio.wait({task})
 
 
-async def submit(database: Database, board: str | None = None) -> int:
+async def submit(database: Database, board: str | None = None, mode: Mode = Mode.ACCURACY) -> int:
     job = await database.write(
         lambda session: ledger.submit_job(
-            session, benchmark="digits01", mode=Mode.ACCURACY, client="test", spec={"board": board}, now=NOW
+            session, benchmark="digits01", mode=mode, client="test", spec={"board": board}, now=NOW
         )
     )
     assert job.id is not None
@@ -162,3 +164,17 @@ async def test_what_a_dead_daemon_left_running_is_interrupted_and_queued_again(t
         assert job.state is JobState.QUEUED
         second = await database.write(lambda session: ledger.start_run(session, job_id, "b2", NOW, 60.0))
         assert second.attempt == 2
+
+
+async def test_without_room_for_a_trace_only_jobs_that_need_none_start(tmp_path: Path) -> None:
+    room = False
+    async with lab(tmp_path, lambda: room) as (database, work, dispatcher, _):
+        energy = await submit(database, mode=Mode.ENERGY)
+        accuracy = await submit(database)
+        dispatcher.wake()
+        await work.started(1)
+        assert set(work.ends) == {accuracy}
+        room = True
+        dispatcher.wake()
+        await work.started(2)
+        assert set(work.ends) == {energy, accuracy}
