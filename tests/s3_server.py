@@ -11,8 +11,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
@@ -21,7 +23,12 @@ from obstore.store import S3Store
 from labd.trace.object_files import CLIENT, RETRY
 from tests.brokers import free_port
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 READY_S = 60.0
+ONCE: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
+"""For tests of what comes after the retries."""
 KEY, SECRET = "AKIATESTONLY", "a-secret-that-nobody-may-see"
 
 
@@ -69,7 +76,7 @@ class S3Server:
         with urllib.request.urlopen(f"{self.endpoint}/{bucket}?uploads", timeout=10) as answer:
             return int(answer.read().count(b"<Upload>"))
 
-    def store(self, bucket: str, prefix: str = "", endpoint: str | None = None) -> S3Store:
+    def store(self, bucket: str, prefix: str = "", endpoint: str | None = None, retry: RetryConfig = RETRY) -> S3Store:
         """The bucket as obstore sees it, through another endpoint if one is given."""
         return S3Store(
             bucket,
@@ -79,7 +86,7 @@ class S3Server:
             access_key_id=KEY,
             secret_access_key=SECRET,
             client_options={**CLIENT, "allow_http": True},
-            retry_config=RETRY,
+            retry_config=retry,
         )
 
     def _answers(self) -> bool:
@@ -144,9 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         proxy = self.server
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
         proxy.requests.append((self.command, self.path))
-        if proxy.breaks(self.command, self.path):
+        if len(body) < length or proxy.breaks(self.command, self.path):
             self.close_connection = True
             return
         if proxy.refuses(self.command, self.path):
