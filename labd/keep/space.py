@@ -35,11 +35,18 @@ class Space:
 
     Args:
         state: How it stands.
-        notice: What that means for the lab, one sentence; empty while there is enough.
+        notice: What that means for the lab, one sentence with the figures that led to it; empty while there is enough.
+        missing_bytes: How much more would have to be free for captures to start.
     """
 
     state: SpaceState
     notice: str = ""
+    missing_bytes: int = 0
+
+    @property
+    def reclaim_bytes(self) -> int:
+        """How much room is to be made by letting traces go, bytes."""
+        return self.missing_bytes if self.state is SpaceState.CRITICAL else 0
 
 
 def free_bytes(folder: Path) -> int:
@@ -75,9 +82,7 @@ class SpaceWatch:
         self._keep = keep
         self._measure = measure
         self.seen = Space(SpaceState.ENOUGH)
-        """The state at the last look."""
-        self.missing_bytes = 0
-        """How much more would have to be free for captures to start, bytes."""
+        """What the last look saw."""
 
     @property
     def captures_start(self) -> bool:
@@ -89,9 +94,9 @@ class SpaceWatch:
         free = self._measure()
         state = judge(free, self.seen.state, self._keep)
         changed = state is not self.seen.state
-        self.missing_bytes = max(0, int(self._keep.low_gb * GB * AGAIN) - free)
-        if changed:
-            self.seen = Space(state, _notice(state, free, self._keep))
+        notice = _notice(state, free, self._keep) if changed else self.seen.notice
+        missing = 0 if state is SpaceState.ENOUGH else int(self._keep.low_gb * GB * AGAIN) - free
+        self.seen = Space(state, notice, missing)
         return changed
 
 

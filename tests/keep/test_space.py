@@ -42,9 +42,8 @@ def test_each_change_is_told_with_the_figures_that_made_it() -> None:
     ]
 
 
-def test_it_is_told_how_much_is_missing_until_captures_start() -> None:
-    (_, watch), *_ = list(watched(1.5))
-    assert watch.missing_bytes == 4 * GB
+def test_room_is_made_on_a_critical_disk_until_captures_start() -> None:
+    assert [watch.seen.reclaim_bytes / GB for _, watch in watched(9, 4, 1.5, 1, 2.1, 3, 9)] == [0, 0, 4, 4.5, 3.4, 0, 0]
 
 
 def test_marks_of_zero_hold_nothing_back() -> None:

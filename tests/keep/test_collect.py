@@ -1,0 +1,136 @@
+"""What was decided to go is gone, what was not is there, and a lab that is killed in between puts it right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from obstore.store import MemoryStore
+from sqlmodel import Session, col, select
+
+from labd.config import Keep, KeepRule
+from labd.keep.archive import Archive
+from labd.keep.collect import Collector
+from labd.keep.store import TraceStore
+from labd.model import trace_ledger
+from labd.model.causes import Cause
+from labd.model.database import Database
+from labd.model.states import TraceState
+from labd.model.tables import Trace
+from labd.trace.layout import locked
+from tests.keep.traces import NOW, SIZE, add_trace, lay_down, record
+
+KEEP = Keep(max_age_days=30, rule=(KeepRule(label={"campaign": "paper"}, keep=True),))
+
+
+async def states(database: Database) -> dict[str, TraceState]:
+    rows = await database.read(lambda session: session.exec(select(Trace.id, Trace.state).order_by(col(Trace.id))))
+    return dict(map(tuple, rows))
+
+
+def here(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "traces").iterdir())
+
+
+async def test_old_traces_go_and_the_record_says_why(tmp_path: Path) -> None:
+    async with record(tmp_path) as database:
+
+        def fill(session: Session) -> None:
+            add_trace(session, "old", days=40)
+            add_trace(session, "paper", days=40, labels={"campaign": "paper"})
+            add_trace(session, "pinned", days=40, cause=Cause.BOARD_SILENT)
+            trace_ledger.pin_trace(session, "pinned", "odd spike", NOW)
+            add_trace(session, "young", days=20)
+            add_trace(session, "now", days=40, state=TraceState.RECORDING)
+
+        await database.write(fill)
+        for name in ("old", "paper", "pinned", "young", "now"):
+            lay_down(tmp_path / "traces", name)
+        collector = Collector(database, TraceStore(tmp_path / "traces"), KEEP)
+        (gone,) = await collector.collect(NOW)
+        assert (gone.trace.id, gone.frees, gone.reason) == ("old", SIZE, "it ended 40 days ago, more than 30")
+        assert here(tmp_path) == ["now", "paper", "pinned", "young"]
+        row = await database.read(lambda session: trace_ledger.get_trace(session, "old"))
+        assert (row.state, row.local, row.removed_at) == (TraceState.REMOVED, False, NOW)
+        assert row.reason == gone.reason
+        assert await collector.collect(NOW) == []
+
+
+async def test_a_trace_in_the_archive_goes_there_too_when_it_goes_for_good(tmp_path: Path) -> None:
+    bucket = MemoryStore()
+    for name in ("old", "other"):
+        for file in ("samples.parquet", "seal.json"):
+            await bucket.put_async(f"{name}/{file}", b"x")
+    async with record(tmp_path) as database:
+        await database.write(lambda session: add_trace(session, "old", days=40, archived=True))
+        lay_down(tmp_path / "traces", "old")
+        store = TraceStore(tmp_path / "traces", Archive(bucket, "memory://"))
+        await Collector(database, store, KEEP).collect(NOW)
+        assert here(tmp_path) == []
+        left = [entry["path"] for batch in bucket.list() for entry in batch]
+        assert sorted(left) == ["other/samples.parquet", "other/seal.json"]
+
+
+async def test_want_of_room_takes_the_local_copies_of_archived_traces(tmp_path: Path) -> None:
+    async with record(tmp_path) as database:
+
+        def fill(session: Session) -> None:
+            add_trace(session, "a", days=3, archived=True)
+            add_trace(session, "b", days=2, archived=True)
+            add_trace(session, "c", days=1)
+
+        await database.write(fill)
+        for name in "abc":
+            lay_down(tmp_path / "traces", name)
+        store = TraceStore(tmp_path / "traces", Archive(MemoryStore(), "memory://"))
+        gone = await Collector(database, store, Keep()).collect(NOW, missing_bytes=SIZE)
+        assert [each.trace.id for each in gone] == ["a"]
+        assert here(tmp_path) == ["b", "c"]
+        assert set((await states(database)).values()) == {TraceState.SEALED}
+
+
+async def test_a_trace_that_somebody_works_on_goes_when_he_is_done(tmp_path: Path) -> None:
+    async with record(tmp_path) as database:
+        await database.write(lambda session: add_trace(session, "old", days=40))
+        folder = lay_down(tmp_path / "traces", "old")
+        collector = Collector(database, TraceStore(tmp_path / "traces"), KEEP)
+        with locked(folder):
+            await collector.collect(NOW)
+            assert here(tmp_path) == ["old"]
+            assert [trace.id for trace in await database.read(trace_ledger.doomed)] == ["old"]
+        await collector.finish()
+        assert here(tmp_path) == []
+        assert await database.read(trace_ledger.doomed) == []
+
+
+async def test_what_no_row_knows_is_told_and_never_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with record(tmp_path) as database:
+        await database.write(lambda session: add_trace(session, "mine", days=40))
+        for name in ("mine", "theirs", "not a trace at all"):
+            lay_down(tmp_path / "traces", name)
+        (tmp_path / "traces" / "theirs" / "meta.json").unlink()
+        collector = Collector(database, TraceStore(tmp_path / "traces"), KEEP)
+        await collector.collect(NOW)
+        await collector.finish()
+        for _ in range(2):
+            assert await collector.foreign() == ["not a trace at all", "theirs"]
+        assert capsys.readouterr().out.count("foreign_folder_found") == 2
+        assert here(tmp_path) == ["not a trace at all", "theirs"]
+
+
+async def test_the_leftovers_of_a_deletion_are_finished_and_nothing_else(tmp_path: Path) -> None:
+    """Killed after the commit and before the deletion, of a removal and of a local copy."""
+    async with record(tmp_path) as database:
+
+        def fill(session: Session) -> None:
+            add_trace(session, "removed", days=40)
+            trace_ledger.remove_trace(session, "removed", "too old", NOW)
+            add_trace(session, "archived", days=1, archived=True)
+            trace_ledger.drop_local(session, "archived", "room", NOW)
+            add_trace(session, "kept")
+
+        await database.write(fill)
+        for name in ("removed", "archived", "kept"):
+            lay_down(tmp_path / "traces", name)
+        await Collector(database, TraceStore(tmp_path / "traces"), Keep()).finish()
+        assert here(tmp_path) == ["kept"]
