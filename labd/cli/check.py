@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,9 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, print_json, print_table, quantity, remarks
-from labd.config import Board, Inspection, Keep, LabConfig, inspect
-from labd.errors import ConfigError, Fault
+from labd.config import Board, Inspection, Keep, LabConfig, Store, inspect
+from labd.errors import ConfigError, Fault, LabError
+from labd.keep.s3 import open_archive
 
 _CAPABILITIES = TypeAdapter(dict[str, Capability])
 _UNITS = {Quantity.CURRENT: "A", Quantity.VOLTAGE: "V", Quantity.POWER: "W", Quantity.ENERGY: "J", Quantity.DIGITAL: ""}
@@ -23,6 +25,7 @@ def check(
     path: Annotated[Path, typer.Argument(help="The lab.toml to check.", show_default=False)],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    archive: Annotated[bool, typer.Option("--archive", help="Also ask the archive whether it takes traces.")] = False,
 ) -> None:
     """Say what labd understands of a lab.toml, or every fault in it at once. Touches no device.
 
@@ -37,7 +40,23 @@ def check(
         print_json(_document(path, seen))
     else:
         _print(path, seen)
-    raise typer.Exit(Exit.DONE if seen.config is not None else Exit.FAILED)
+    if seen.config is None:
+        raise typer.Exit(Exit.FAILED)
+    if archive:
+        _probe(seen.config.store)
+
+
+def _probe(store: Store) -> None:
+    """Put a small object into the archive, read it back and remove it."""
+    try:
+        found = open_archive(store)
+        if found is None:
+            raise ConfigError("there is no archive to ask", where="store.archive_url", remedy="add archive_url")
+        asyncio.run(found.probe())
+    except LabError as error:
+        remarks().print(str(error), markup=False, style="bold red")
+        raise typer.Exit(Exit.FAILED) from error
+    remarks().print(f"{found.where} takes traces, and gives them back", markup=False)
 
 
 def _document(path: Path, seen: Inspection) -> dict[str, Any]:
@@ -86,11 +105,23 @@ def _print_faults(path: Path, kind: str, faults: Sequence[Fault]) -> None:
 def _print_lab(config: LabConfig) -> None:
     rows = [("data", str(config.lab.data_dir)), ("database", database_address(config))]
     rows += [("broker", config.mqtt.url), ("traces", f"http://{config.http.listen}/v1/traces/")]
+    rows += [("archive", line) for line in _archived(config.store)]
     rows += [("kept", line) for line in _kept(config.keep)]
     for build in config.firmware:
         images = ", ".join(sorted(build.images))
         rows.append(("firmware", f"{build.name}: {build.benchmark} for {build.target}, images: {images}"))
     print_table(f"lab {config.lab.name}", ("what", "where"), rows)
+
+
+def _archived(store: Store) -> Iterator[str]:
+    """Where sealed traces are brought, and what was not asked of it."""
+    if store.archive_url is None:
+        return
+    at = f" at {store.endpoint}" if store.endpoint is not None else ""
+    yield f"{store.archive_url}{at} (not asked: whether it is there and takes traces; --archive asks)"
+    kept = store.local_copies
+    if kept is not None:
+        yield f"local copies of archived traces go after {kept.total_seconds() / 86_400:g} days"
 
 
 def _kept(keep: Keep) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,10 +40,38 @@ class Mqtt(Model):
 
 
 class Store(Model):
-    """The database; traces and artifacts lie in the lab's data directory."""
+    """The database, and the archive of traces; what is recorded lies in the lab's data directory first.
+
+    Credentials of the archive come from the environment or AWS's own places, never from here.
+    """
 
     database_url: str | None = None
     """None: `labd.db` in the data directory."""
+    archive_url: str | None = None
+    """Where sealed traces are brought, `s3://bucket/prefix`; None: nowhere."""
+    endpoint: str | None = None
+    """The S3 server, `https://host:port`; None: that of AWS."""
+    region: str | None = None
+    """None: `AWS_REGION`, else us-east-1."""
+    allow_http: bool = False
+    """Whether the endpoint may be one without TLS."""
+    keep_local: bool | float = True
+    """Whether an archived trace keeps its local copy, or for how many days."""
+
+    @field_validator("keep_local", mode="before")
+    @classmethod
+    def _days(cls, keep_local: Any) -> bool | float:
+        """By hand: of a union pydantic tells one deviation twice."""
+        if not isinstance(keep_local, bool | int | float) or not 0 <= keep_local <= 36_500:
+            raise ValueError("is neither true, nor false, nor a number of days up to 36500")
+        return keep_local
+
+    @property
+    def local_copies(self) -> timedelta | None:
+        """How long an archived trace keeps its local copy; None for as long as there is room."""
+        if isinstance(self.keep_local, bool):
+            return None if self.keep_local else timedelta(0)
+        return timedelta(days=self.keep_local)
 
 
 class KeepRule(Model):

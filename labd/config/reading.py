@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drivers.api import Capability, driver_loaders
 from labd.config import endpoints
+from labd.config.archiving import check_archive, warn_archive
 from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
 from labd.config.findings import Finding
 from labd.config.keeping import check_keep, warn_keep
@@ -99,6 +100,7 @@ def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, fo
         found += endpoints.check_mqtt(parts.mqtt)
     if parts.store is not None:
         found += endpoints.check_store(parts.store)
+        found += check_archive(parts.store)
     if parts.http is not None:
         found += endpoints.check_http(parts.http)
     if parts.keep is not None:
@@ -116,6 +118,8 @@ def _warn(parts: Parts) -> list[Finding]:
         found += endpoints.warn_http(parts.http)
     if parts.keep is not None:
         found += warn_keep(parts.keep)
+    if parts.store is not None:
+        found += warn_archive(parts.store)
     if not parts.boards:
         found.append(Finding(("board",), "the lab has no boards", "add a [[board]]"))
     return found + list(endpoints.warn_firmware(parts.firmware, parts.boards))
