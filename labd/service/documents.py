@@ -91,7 +91,7 @@ def run_documents(session: Session, runs: Sequence[Run], traces_url: str) -> lis
             started_at=run.started_at,
             ended_at=run.ended_at,
             trials=tuple(_trial(trial, window_of.get(_number(trial.id))) for trial in trials_of[run_id]),
-            scores=tuple(_score(score) for score in scores_of[run_id]),
+            scores=tuple(score_document(score) for score in scores_of[run_id]),
             traces=tuple(_trace(trace, traces_url) for trace in traces_of[run_id]),
         )
         for run_id, run in zip(ids, runs, strict=True)
@@ -251,7 +251,8 @@ def _trial(trial: Trial, window: WindowDocument | None) -> TrialDocument:
     )
 
 
-def _score(score: Score) -> ScoreDocument:
+def score_document(score: Score) -> ScoreDocument:
+    """What a scorer made of a run."""
     return ScoreDocument(scorer=score.scorer, result=score.result, inputs=score.inputs, created_at=score.created_at)
 
 
