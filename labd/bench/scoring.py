@@ -5,7 +5,7 @@ So a score can be made again from the folder alone, by this version of the score
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from drivers.api import Edge, Interval, IntervalKind
 from labd.bench.window import is_recorded, reach, read_window
@@ -24,32 +24,47 @@ STRAY_SAMPLES = 3.0
 
 
 def score_trace(trace: Trace) -> RunScore:
-    """Score the energy of a run from its trace, against the rules that the trace itself names.
+    """Score the energy of a run from its only trace; see `score_traces`."""
+    return score_traces((trace,))
+
+
+def score_traces(traces: Sequence[Trace]) -> RunScore:
+    """Score the energy of a run from its traces, against the rules that they themselves name.
 
     Trials that the board or the edges spoilt are refused with a finding; the others are scored.
 
+    Args:
+        traces: At least one, all recorded alike; each has trials of its own.
+
     Raises:
-        ScoreError: the trace has no timestamped edges, or its columns do not tell power.
-        TraceError: the trace is damaged.
+        ScoreError: a trace has no timestamped edges, or its columns do not tell power.
+        TraceError: a trace is damaged.
     """
-    meta = trace.meta
-    rules = Rules(trials=meta.trials, min_window_s=meta.min_window_s, min_inferences=meta.min_inferences)
+    meta = traces[0].meta
     findings: list[Finding] = []
-    pairs: list[tuple[Trial, Edge, Edge]] = []
-    for trial in trace.trials():
-        found = _pair(trace, trial)
-        if isinstance(found, Finding):
-            findings.append(found)
-        else:
-            pairs.append((trial, *found))
-    readings = list(_readings(trace, pairs, findings))
+    readings: list[WindowReading] = []
+    for trace in traces:
+        pairs: list[tuple[Trial, Edge, Edge]] = []
+        for trial in trace.trials():
+            found = _pair(trace, trial)
+            if isinstance(found, Finding):
+                findings.append(found)
+            else:
+                pairs.append((trial, *found))
+        readings += _readings(trace, pairs, findings)
     return score_run(
         readings,
         Instrument(columns=meta.columns, period_s=meta.period_s, clock_ppm=meta.sample_clock_ppm),
-        rules,
-        inputs=inputs_of(trace),
+        Rules(trials=meta.trials, min_window_s=meta.min_window_s, min_inferences=meta.min_inferences),
+        inputs=_inputs(traces),
         findings=findings,
     )
+
+
+def _inputs(traces: Sequence[Trace]) -> dict[str, str]:
+    if len(traces) == 1:
+        return inputs_of(traces[0])
+    return {f"{trace.meta.trace_id}/{name}": digest for trace in traces for name, digest in inputs_of(trace).items()}
 
 
 def inputs_of(trace: Trace) -> dict[str, str]:

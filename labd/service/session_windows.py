@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from drivers.api import Accuracy, Column, Interval, Provenance, Quantity, SampleKind
+from drivers.api import Interval, Quantity
 from labd.bench.window import is_recorded, read_window
 from labd.score.energy import Instrument, Placement, WindowReading, score_window
 from labd.score.uncertainty import Estimate
+from labd.trace.sessions.convert import energy_column
 from labd.trace.sessions.energy_file import pieces
-from labd.trace.sessions.monitors import Monitor
 from labd.trace.sessions.published import Capture, PrintedWindow, ResultsSet, SessionError, Span
 
 MICRO = 1e-6
@@ -123,32 +123,6 @@ def _inferences(results: ResultsSet, printed: PrintedWindow, number: int) -> int
             where=str(results.files["results"]),
         )
     return asked
-
-
-def energy_column(monitor: Monitor | None, voltage_v: float | None, capture: Capture, typical: float) -> Column:
-    """Declare a capture's samples as a column, J a sample.
-
-    Args:
-        monitor: Who measured; unknown, no limits of error are declared.
-        voltage_v: What the board was fed with, V.
-        capture: The samples.
-        typical: A sample of usual size, in the capture's unit: tells the step of the last digit.
-    """
-    unit_j = capture.unit_uj * MICRO
-    step_j = 0.0 if monitor is None else monitor.step(typical) * unit_j
-    return Column(
-        quantity=Quantity.ENERGY,
-        sample=SampleKind.MEAN,
-        provenance=Provenance.MEASURED,
-        accuracy=Accuracy(
-            range_max=0.0
-            if monitor is None or voltage_v is None
-            else monitor.current_max_a * voltage_v * capture.period_s,
-            gain=0.0 if monitor is None else monitor.gain,
-            offset=0.0,
-            noise_rms=step_j / math.sqrt(12),
-        ),
-    )
 
 
 def own_energy(capture: Capture, span: Span, results: ResultsSet, inferences: int, trial: int) -> Estimate | None:
