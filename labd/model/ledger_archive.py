@@ -1,0 +1,32 @@
+"""Which archived traces no longer need their local copy; what changes them is in `labd.model.trace_ledger`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import false, true
+from sqlmodel import Session, col, select
+
+from labd.model.tables import Run, Trace
+from labd.model.trace_ledger import CLOSED
+
+
+def archived_before(session: Session, before: datetime, limit: int) -> list[str]:
+    """Ids of at most `limit` traces, oldest first, that are in the archive since `before` and here as well.
+
+    Traces of a run that is under way are not among them, since it has yet to score them; nor are pinned ones.
+    """
+    query = (
+        select(Trace.id)
+        .join(Run)
+        .where(
+            col(Trace.state).in_(CLOSED),
+            col(Trace.local) == true(),
+            col(Trace.archived_at) <= before,
+            col(Trace.pinned) == false(),
+            col(Run.ended_at).is_not(None),
+        )
+        .order_by(col(Trace.archived_at))
+        .limit(limit)
+    )
+    return list(session.exec(query))
