@@ -24,6 +24,9 @@ from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.config import EMBEDDED, LabConfig
 from labd.errors import StoreError
+from labd.keep.archivist import Archivist
+from labd.keep.s3 import open_archive
+from labd.keep.store import TraceStore
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -86,12 +89,14 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIterator[None]:
-    await asyncio.to_thread(_prepare, config)
+    traces = TraceStore(config.traces_dir, open_archive(config.store))
+    await asyncio.to_thread(_prepare, config, traces)
     async with Database.open(config.database_url) as database, _broker(config) as broker:
         await _recover(config, database)
         async with (
-            serve_traces(config.traces_dir, config.http.listen) as web,
+            serve_traces(traces, config.http.listen) as web,
             Devices(config.instrument, drivers, database) as devices,
+            _archiving(config, database, traces),
             _at_work(
                 config, Bench(devices, drivers, database, ProgressFeed(), config.traces_dir), broker, traces_url=web.url
             ),
@@ -110,9 +115,25 @@ async def _all_off(config: LabConfig, drivers: Mapping[str, Driver]) -> None:
             bound.error("output_off_failed", error=output.error)
 
 
-def _prepare(config: LabConfig) -> None:
+def _prepare(config: LabConfig, traces: TraceStore) -> None:
     config.traces_dir.mkdir(exist_ok=True)
+    traces.clear_up()
     upgrade(config.database_url)
+
+
+@asynccontextmanager
+async def _archiving(config: LabConfig, database: Database, traces: TraceStore) -> AsyncIterator[None]:
+    """Traces go to the archive inside the block, if the lab has one; an upload that is cut off begins anew."""
+    if traces.archive is None:
+        yield
+        return
+    archivist = Archivist(database, traces, traces.archive, keep_local=config.store.local_copies)
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(archivist.run(), name="archivist")
+        try:
+            yield
+        finally:
+            working.cancel()
 
 
 @asynccontextmanager

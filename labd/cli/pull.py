@@ -209,6 +209,8 @@ class _Source:
         if response.status == 404:
             remedy = "labctl job show names a job's traces"
             raise NotFoundError("the lab has no such trace", where=self.url, remedy=remedy)
+        if response.status in (502, 503, 504):  # an archive behind the lab is out of reach, for now
+            raise aiohttp.ClientPayloadError(f"the server answers {response.status} {response.reason}")
         if response.status not in (200, 206):
             raise LabError(f"the server answers {response.status} {response.reason}", where=self.url)
 

@@ -1,5 +1,7 @@
 """Serves trace files for reading: lists, whole files and ranges of them; nothing can be changed here.
 
+A trace that is no longer in the lab's folder is served from the archive, under the same address.
+
 A name that is not a trace's, or not a file of a trace, does not exist: no path is ever made of what a client sends
 before it has been found in a closed set.
 """
@@ -7,7 +9,6 @@ before it has been found in a closed set.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,15 +19,21 @@ import structlog
 from aiohttp import web
 
 from labd.errors import ConfigError, TraceError
+from labd.keep.names import TraceIdError, checked_id
+from labd.keep.store import TraceStore, is_own
 from labd.trace.journal import JOURNAL
 from labd.trace.layout import PARQUET, PYRAMID, SAMPLES, SEAL
 from labd.trace.meta import META
 from labd.trace.seal import read_seal
+from labd.web.archived import list_archived, send_archived
 
 FILES = (META, JOURNAL, PYRAMID, SAMPLES, PARQUET, SEAL)
 """All files of a trace folder; nothing else is served."""
-_TRACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_TRACES: web.AppKey[Path] = web.AppKey("traces", Path)
+ARCHIVED = "archived"
+"""State in the list of all traces of one that is in the archive only: to tell more would cost a request a trace."""
+INCOMPLETE = "X-Labd-Incomplete"
+"""Header of a list of all traces that lacks those of the archive."""
+_TRACES: web.AppKey[TraceStore] = web.AppKey("traces", TraceStore)
 
 _log = structlog.get_logger(__name__)
 
@@ -45,11 +52,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serve_traces(traces_dir: Path, listen: str) -> AsyncIterator[Served]:
-    """Serve the traces of a folder for as long as the context lasts.
+async def serve_traces(traces: TraceStore, listen: str) -> AsyncIterator[Served]:
+    """Serve the traces of a lab for as long as the context lasts.
 
     Args:
-        traces_dir: Where they lie.
+        traces: Where they lie.
         listen: `host:port`; port 0 for any that is free.
 
     Raises:
@@ -57,7 +64,7 @@ async def serve_traces(traces_dir: Path, listen: str) -> AsyncIterator[Served]:
     """
     host, _, port = listen.rpartition(":")
     app = web.Application()
-    app[_TRACES] = traces_dir
+    app[_TRACES] = traces
     app.add_routes(
         [
             web.get("/healthz", _health),
@@ -87,38 +94,53 @@ async def _health(_: web.Request) -> web.Response:
 
 
 async def _list_traces(request: web.Request) -> web.Response:
-    return web.json_response(await asyncio.to_thread(_traces, request.app[_TRACES]))
+    traces = request.app[_TRACES]
+    here = await asyncio.to_thread(_local_traces, traces)
+    there: list[str] = []
+    headers = {}
+    try:
+        there = await traces.archive.ids() if traces.archive is not None else []
+    except TraceError as error:
+        _log.warning("archive_not_listed", error=str(error))
+        headers[INCOMPLETE] = "the archive cannot be used"
+    archived = [{"trace_id": name, "state": ARCHIVED} for name in there if name not in here]
+    local = [{"trace_id": name, "state": state} for name, state in here.items()]
+    found = sorted([*local, *archived], key=lambda trace: trace["trace_id"])
+    return web.json_response(found, headers=headers)
 
 
 async def _list_files(request: web.Request) -> web.Response:
-    return web.json_response(await asyncio.to_thread(_files, _folder(request)))
-
-
-async def _send_file(request: web.Request) -> web.FileResponse:
-    folder, name = _folder(request), request.match_info["file"]
-    if name not in FILES or not await asyncio.to_thread(_is_own, folder / name):
+    traces, trace_id = request.app[_TRACES], _trace_id(request)
+    if await asyncio.to_thread(traces.is_local, trace_id):
+        return web.json_response(await asyncio.to_thread(_files, traces.folder(trace_id)))
+    if traces.archive is None:
         raise web.HTTPNotFound
-    return web.FileResponse(folder / name)
+    return web.json_response(await list_archived(traces.archive, trace_id))
 
 
-def _folder(request: web.Request) -> Path:
-    name = request.match_info["trace"]
-    folder = request.app[_TRACES] / name
-    if not _TRACE.fullmatch(name) or not _is_own(folder / META):
+async def _send_file(request: web.Request) -> web.StreamResponse:
+    traces, trace_id, name = request.app[_TRACES], _trace_id(request), request.match_info["file"]
+    if name not in FILES:
         raise web.HTTPNotFound
-    return folder
+    if not await asyncio.to_thread(traces.is_local, trace_id):
+        if traces.archive is None:
+            raise web.HTTPNotFound
+        return await send_archived(request, traces.archive, trace_id, name)
+    path = traces.folder(trace_id) / name
+    if not await asyncio.to_thread(is_own, path):
+        raise web.HTTPNotFound
+    return web.FileResponse(path)
 
 
-def _is_own(file: Path) -> bool:
-    """Whether this is a plain file in its own folder: a link could lead out of the store."""
-    return file.is_file() and not file.is_symlink() and not file.parent.is_symlink()
+def _trace_id(request: web.Request) -> str:
+    try:
+        return checked_id(request.match_info["trace"])
+    except TraceIdError as error:
+        raise web.HTTPNotFound from error
 
 
-def _traces(traces_dir: Path) -> list[dict[str, Any]]:
-    names = sorted(folder.name for folder in traces_dir.iterdir() if _TRACE.fullmatch(folder.name))
-    return [
-        {"trace_id": name, "state": _seal(traces_dir / name)[0]} for name in names if _is_own(traces_dir / name / META)
-    ]
+def _local_traces(traces: TraceStore) -> dict[str, str]:
+    return {name: _seal(traces.folder(name))[0] for name in traces.local_ids()}
 
 
 def _files(folder: Path) -> dict[str, Any]:
@@ -126,7 +148,7 @@ def _files(folder: Path) -> dict[str, Any]:
     files = [
         {"name": name, "size": (folder / name).stat().st_size, "sha256": digests.get(name)}
         for name in FILES
-        if _is_own(folder / name)
+        if is_own(folder / name)
     ]
     return {"trace_id": folder.name, "state": state, "files": files}
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from labd.cli.pull import pull_trace
 from labd.errors import NotFoundError, TraceError, UnreachableError
+from labd.keep.store import TraceStore
 from labd.trace.seal import SEALED_FILES, Seal, SealState
 from labd.web.server import serve_traces
 from tests.cli.served import labctl, served_lab
@@ -94,7 +95,7 @@ async def breaking_wire(folder: Path, left: int) -> AsyncIterator[Wire]:
 
 async def test_a_sealed_trace_arrives_byte_for_byte(tmp_path: Path) -> None:
     contents = make_trace(tmp_path / "lab" / TRACE)
-    async with serve_traces(tmp_path / "lab", "127.0.0.1:0") as served:
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
         assert await pull(served.url, tmp_path / "here")
         assert found(tmp_path / "here") == contents
 
@@ -114,7 +115,7 @@ async def test_a_broken_download_goes_on_where_it_stopped(tmp_path: Path) -> Non
 
 async def test_what_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:
     make_trace(tmp_path / "lab" / TRACE)
-    async with serve_traces(tmp_path / "lab", "127.0.0.1:0") as served:
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
         await pull(served.url, tmp_path / "here")
     async with breaking_wire(tmp_path / "lab" / TRACE, 10 * SIZE) as wire:
         assert await pull(wire.url, tmp_path / "here")
@@ -125,7 +126,7 @@ async def test_a_file_that_is_not_what_was_sealed_never_gets_its_name(tmp_path: 
     make_trace(tmp_path / "lab" / TRACE)
     damaged = tmp_path / "lab" / TRACE / "samples.parquet"
     damaged.write_bytes(b"\0" + damaged.read_bytes()[1:])
-    async with serve_traces(tmp_path / "lab", "127.0.0.1:0") as served:
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
         with pytest.raises(TraceError, match=r"samples\.parquet has not arrived as it was sealed"):
             await pull(served.url, tmp_path / "here")
     assert not [name for name in found(tmp_path / "here") if name.startswith("samples")]
@@ -133,14 +134,14 @@ async def test_a_file_that_is_not_what_was_sealed_never_gets_its_name(tmp_path: 
 
 async def test_a_trace_without_a_seal_is_pulled_but_not_called_sealed(tmp_path: Path) -> None:
     contents = make_trace(tmp_path / "lab" / TRACE, sealed=False)
-    async with serve_traces(tmp_path / "lab", "127.0.0.1:0") as served:
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
         assert not await pull(served.url, tmp_path / "here")
         assert found(tmp_path / "here") == contents
 
 
 async def test_a_trace_that_the_lab_does_not_have_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
-    async with serve_traces(tmp_path / "lab", "127.0.0.1:0") as served:
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
         with pytest.raises(NotFoundError):
             await pull(served.url, tmp_path / "here")
     assert not (tmp_path / "here").exists()
@@ -149,7 +150,7 @@ async def test_a_trace_that_the_lab_does_not_have_is_not_found(tmp_path: Path) -
 async def test_labctl_pulls_all_traces_of_a_job_from_where_the_lab_says(tmp_path: Path) -> None:
     contents = make_trace(tmp_path / "lab" / TRACE)
     async with (
-        serve_traces(tmp_path / "lab", "127.0.0.1:0") as traces,
+        serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as traces,
         served_lab(tmp_path, traces_url=traces.url) as lab,
     ):
         await labctl(*lab.options, "submit", "digits01", "energy")

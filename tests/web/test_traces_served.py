@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from labd.errors import ConfigError
+from labd.keep.store import TraceStore
 from labd.web.server import Served, serve_traces
 
 SAMPLES = bytes(range(256)) * 1000
@@ -47,7 +48,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def server(store: Path) -> AsyncIterator[Served]:
-    async with serve_traces(store, "127.0.0.1:0") as server:
+    async with serve_traces(TraceStore(store), "127.0.0.1:0") as server:
         yield server
 
 
@@ -161,7 +162,7 @@ async def test_the_server_says_that_it_is_there(http: aiohttp.ClientSession) -> 
 
 async def test_a_port_in_use_is_named(store: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match=r"http\.listen"):
-        async with serve_traces(store, f"127.0.0.1:{taken.getsockname()[1]}"):
+        async with serve_traces(TraceStore(store), f"127.0.0.1:{taken.getsockname()[1]}"):
             pass
 
 
