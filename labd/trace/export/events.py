@@ -7,6 +7,7 @@ to the samples, they are NaN.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from labd.errors import TraceError
-from labd.trace.export.selection import Selection
-from labd.trace.journal import EdgeSeen
+from labd.trace.export.placing import place
+from labd.trace.export.selection import Selection, Span
 from labd.trace.reader import Trace
-from labd.trace.timing.steps import trace_timebase
-from labd.trace.timing.timebase import Timebase, TimebaseError
 
 EDGE = np.dtype([("pin", "<u4"), ("level", "u1"), ("ticks", "<u8"), ("sequence", "<u8"), ("time_s", "<f8")])
 MARK = np.dtype([("kind", "S16"), ("start", "<u8"), ("stop", "<u8")])
@@ -41,7 +40,7 @@ class Events:
     """Tables of a trace.
 
     Args:
-        edges: Of dtype `EDGE`, all that were reported, in their order.
+        edges: Of dtype `EDGE`, in their order: all that were reported, or those that count of the digital column.
         marked: Of dtype `MARK`: sample indices of the trace, `stop` exclusive.
         trials: Of dtype `TRIAL`, in their order; `start_s` and `stop_s` are NaN where there is no window of two edges.
         remark: Why edges have no time; empty if they have, or there are none.
@@ -55,45 +54,33 @@ class Events:
 
 def read_events(trace: Trace) -> Events:
     """Make the tables of a trace. Raises `TraceError` if its samples cannot be read."""
-    trials = trace.trials()
-    seen = [record.edge for record in trace.records if isinstance(record, EdgeSeen)]
-    timebase, remark = _timebase(trace) if seen else (None, "")
-
-    def at_s(ticks: int) -> float:
-        return float("nan") if timebase is None else timebase.sample(ticks)[0] * trace.period_s
-
-    windows = {}
-    for trial in trials:
-        counted = trace.counted(trial.edges)
-        if len(counted) == 2:
-            windows[trial.index] = (at_s(counted[0].ticks), at_s(counted[1].ticks))
-    edges = [(e.pin, e.level, e.ticks, e.sequence, at_s(e.ticks)) for e in seen]
-    marked = [(m.kind.value.encode(), m.start, m.stop) for m in trace.marked()]
-    rows = [
+    placed = place(trace)
+    unknown = Span(math.nan, math.nan)
+    windows = [placed.windows.get(trial.index, unknown) for trial in trace.trials()]
+    edges = [
+        (edge.pin, edge.level, edge.ticks, edge.sequence, time_s)
+        for edge, time_s in zip(placed.edges, placed.times_s, strict=True)
+    ]
+    marked = [(mark.kind.value.encode(), mark.start, mark.stop) for mark in trace.marked()]
+    trials = [
         (
-            t.index,
-            t.started.input.encode(),
-            -1 if t.started.expected is None else t.started.expected,
-            t.started.inferences,
-            t.started.warmups,
-            *windows.get(t.index, (float("nan"), float("nan"))),
-            t.ended.failure.encode() if t.ended is not None else b"",
+            trial.index,
+            trial.started.input.encode(),
+            -1 if trial.started.expected is None else trial.started.expected,
+            trial.started.inferences,
+            trial.started.warmups,
+            window.start_s,
+            window.stop_s,
+            trial.ended.failure.encode() if trial.ended is not None else b"",
         )
-        for t in trials
+        for trial, window in zip(trace.trials(), windows, strict=True)
     ]
     return Events(
         edges=np.array(edges, dtype=EDGE),
         marked=np.array(marked, dtype=MARK),
-        trials=np.array(rows, dtype=TRIAL),
-        remark=remark,
+        trials=np.array(trials, dtype=TRIAL),
+        remark=placed.remark,
     )
-
-
-def _timebase(trace: Trace) -> tuple[Timebase | None, str]:
-    try:
-        return trace_timebase(trace), ""
-    except TimebaseError as error:
-        return None, f"edges have no time: {error.message}"
 
 
 def describe(selection: Selection) -> dict[str, Any]:

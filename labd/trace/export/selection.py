@@ -21,7 +21,6 @@ from labd.trace.export.reduction import Counts, Levels, Means, Reducer, Totals
 from labd.trace.layout import is_digital
 from labd.trace.meta import PowerSource, TraceMeta
 from labd.trace.reader import Trace
-from labd.trace.timing.steps import trace_timebase, window_edges
 
 PIECE = 1 << 18
 """Samples that are handed on at once: a multiple of 8, as formats with a bit a sample need."""
@@ -257,26 +256,3 @@ def _factor(trace: Trace, rate_hz: float) -> int:
             f"{rate_hz:g} Hz is more than was recorded", where=trace.meta.trace_id, remedy=f"it has {own_hz:.9g} Hz"
         )
     return max(1, min(FACTOR_MAX, round(own_hz / rate_hz)))
-
-
-def trial_span(trace: Trace, trial: int, margin_s: float) -> Span:
-    """The window of a trial, and a little on each side as far as the trace goes.
-
-    Args:
-        trace: An open trace.
-        trial: Number of the trial in its run, from 0.
-        margin_s: What to add on each side, s, at least 0.
-
-    Raises:
-        TraceError: the trial has no window of two edges, or nothing ties them to the samples.
-    """
-    if not (math.isfinite(margin_s) and margin_s >= 0):
-        raise TraceError(f"{margin_s:g} s is no margin", where=trace.meta.trace_id)
-    edges = [edge for edge in window_edges(trace) if edge.trial == trial]
-    if len(edges) != 2:
-        have = sorted({edge.trial for edge in window_edges(trace)})
-        remedy = f"these have one: {', '.join(map(str, have))}" if have else "no trial of this trace has one"
-        raise TraceError(f"trial {trial} has no window", where=trace.meta.trace_id, remedy=remedy)
-    timebase = trace_timebase(trace)
-    start_s, stop_s = (timebase.sample(edge.ticks)[0] * trace.period_s for edge in edges)
-    return Span(max(0.0, start_s - margin_s), min(trace.duration_s, stop_s + margin_s))

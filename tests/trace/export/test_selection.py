@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from drivers.api import Quantity
 from labd.errors import TraceError
 from labd.trace.export.formats import Format
+from labd.trace.export.placing import trial_span
 from labd.trace.export.reduction import Levels, Means, Reducer, Totals
-from labd.trace.export.selection import PIECE, Selection, SeriesName, Span, select, trial_span
+from labd.trace.export.selection import PIECE, Selection, SeriesName, Span, select
 from labd.trace.export.writing import export
 from labd.trace.reader import Trace
 from labd.trace.writer import TraceWriter
