@@ -12,6 +12,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from sqlmodel import Session
@@ -25,7 +26,11 @@ from labd.bench.run import Bench
 from labd.config import EMBEDDED, LabConfig
 from labd.errors import StoreError
 from labd.keep.archivist import Archivist
+from labd.keep.collect import Collector
+from labd.keep.housekeeper import Housekeeper
+from labd.keep.reserve import Reserve
 from labd.keep.s3 import open_archive
+from labd.keep.space import SpaceWatch, free_bytes
 from labd.keep.store import TraceStore
 from labd.model import ledger
 from labd.model.database import Database
@@ -91,14 +96,20 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
 async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIterator[None]:
     traces = TraceStore(config.traces_dir, open_archive(config.store))
     await asyncio.to_thread(_prepare, config, traces)
-    async with Database.open(config.database_url) as database, _broker(config) as broker:
+    reserve = Reserve(config.lab.data_dir)
+    async with Database.open(config.database_url, make_room=reserve.give) as database, _broker(config) as broker:
         await _recover(config, database)
         async with (
             serve_traces(traces, config.http.listen) as web,
             Devices(config.instrument, drivers, database) as devices,
             _archiving(config, database, traces),
             _at_work(
-                config, Bench(devices, drivers, database, ProgressFeed(), config.traces_dir), broker, traces_url=web.url
+                config,
+                Bench(devices, drivers, database, ProgressFeed(), config.traces_dir),
+                broker,
+                traces_url=web.url,
+                traces=traces,
+                reserve=reserve,
             ),
         ):
             yield
@@ -161,26 +172,43 @@ async def _recover(config: LabConfig, database: Database) -> None:
 
 
 @asynccontextmanager
-async def _at_work(config: LabConfig, bench: Bench, broker: Endpoint, traces_url: str) -> AsyncIterator[None]:
+async def _at_work(
+    config: LabConfig, bench: Bench, broker: Endpoint, *, traces_url: str, traces: TraceStore, reserve: Reserve
+) -> AsyncIterator[None]:
     """Dispatcher and MQTT session; runs are stopped first, and their ends told, while the watchdog is still fed."""
-    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench))
+    watch = SpaceWatch(config.keep, partial(free_bytes, config.traces_dir))
+    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench), lambda: watch.captures_start)
+    housekeeper = Housekeeper(
+        config.lab.name,
+        bench.database,
+        watch,
+        Collector(bench.database, traces, config.keep),
+        reserve,
+        salvage=partial(salvage_left, bench.database, config.traces_dir),
+        space_changed=dispatcher.wake,
+    )
     lab = Lab(
         config=config,
         database=bench.database,
         wake=dispatcher.wake,
         cancel_run=dispatcher.cancel,
         traces_url=traces_url,
+        space=lambda: watch.seen,
+        collect=housekeeper.wake,
     )
+    await housekeeper.begin()
     session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
         surveying = group.create_task(_survey(bench.devices), name="survey")
+        housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
         watchdog = group.create_task(keep_alive(), name="watchdog")
         try:
             yield
         finally:
             surveying.cancel()
+            housekeeping.cancel()
             dispatching.cancel()
             await asyncio.wait({dispatching})
             if not telling.done():
