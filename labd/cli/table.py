@@ -42,17 +42,27 @@ def remarks() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table whose words are taken as they are: no markup, and nothing cut off."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, console: Console | None = None
+) -> None:
+    """Print a table whose words are taken as they are: no markup, and nothing cut off.
+
+    Args:
+        title: What stands above it; empty for nothing.
+        columns: Heads of the columns.
+        rows: A text a column.
+        console: Where to; None for standard output.
+    """
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     if not console.is_terminal:
         # a pipe has no width: a row is left on one line there, so that grep and awk can work on it
-        console = Console(highlight=False, width=Console(width=_UNBOUNDED).measure(table).maximum)
+        width = Console(width=_UNBOUNDED).measure(table).maximum
+        console = Console(file=console.file, highlight=False, width=width)
     console.print(table)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlmodel import Session
 
 from labd.bench.progress import ProgressFeed
+from labd.config import Keep
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.states import TraceState
@@ -70,10 +71,13 @@ class Served:
 
 
 @asynccontextmanager
-async def served_lab(folder: Path, *, traces_url: str = "http://127.0.0.1:9/v1/traces") -> AsyncIterator[Served]:
+async def served_lab(
+    folder: Path, *, traces_url: str = "http://127.0.0.1:9/v1/traces", keep: Keep | None = None
+) -> AsyncIterator[Served]:
     """Boards `b1` and `b2` online, and requests heard."""
     async with mosquitto(folder) as broker, open_lab(folder) as (plain, _):
-        lab = Lab(plain.config, plain.database, plain.wake, plain.cancel_run, traces_url)
+        config = plain.config.model_copy(update={"keep": keep or Keep()})
+        lab = Lab(config, plain.database, plain.wake, plain.cancel_run, traces_url)
         await bring_up(lab)
         progress = ProgressFeed()
         session = MqttSession(lab, broker.endpoint, progress)

@@ -1,0 +1,166 @@
+"""`labctl trace show`: what a lab knows of a trace, or what a folder says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from drivers.api import Column
+from labd.cli.connection import ask, run
+from labd.cli.job_view import figures
+from labd.cli.table import local_time, print_json, print_table, quantity, results
+from labd.cli.trace_keep import checked_name
+from labd.cli.trace_list import place
+from labd.cli.trace_place import is_folder
+from labd.service.trace_messages import TraceDetails
+from labd.trace.reader import Trace
+
+_UNITS = {"current": "A", "voltage": "V", "power": "W", "energy": "J"}
+_INTERVALS = 20
+"""Marked intervals that are shown to people; JSON has all."""
+
+
+def show(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="ID|FOLDER", help="A trace's id in the lab, or a folder here.", show_default=False)
+    ],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show a trace: what the lab's record has of it, or of a folder what is in it. A folder needs no lab."""
+    if is_folder(name):
+        folder = Path(name)
+
+        async def opened() -> dict[str, Any]:
+            return _document(folder, Trace.open(folder))
+
+        document = run(opened)
+        if json:
+            print_json(document)
+        else:
+            _print_folder(document)
+        return
+    trace_id = checked_name(name)
+    details = ask(context, lambda lab: lab.trace(trace_id))
+    if json:
+        print_json(details.model_dump(mode="json"))
+    else:
+        _print_details(details)
+
+
+def _print_details(trace: TraceDetails) -> None:
+    rows = [
+        ("state", trace.state if not trace.pinned else f"{trace.state}, pinned"),
+        ("why", trace.reason),
+        ("job", f"{trace.job_id}: {trace.benchmark}, {trace.mode}, by {trace.client}"),
+        ("labels", ", ".join(f"{key} = {value}" for key, value in trace.labels.items())),
+        ("run", f"{trace.run_id} on {trace.board_id}, {trace.outcome}"),
+        ("firmware", trace.firmware_sha256),
+        ("began", local_time(trace.started_at)),
+        ("lasts", f"{quantity(trace.duration_s, 's')}, {trace.rows} samples of {quantity(trace.period_s, 's')}"),
+        ("size", quantity(trace.bytes, "B")),
+        ("lies", place(trace)),
+        ("archived", local_time(trace.archived_at) if trace.archived_at is not None else ""),
+        ("removed", local_time(trace.removed_at) if trace.removed_at is not None else ""),
+        ("seal", trace.sha256),
+        ("pull", trace.url or ""),
+    ]
+    print_table(f"trace {trace.id}", ("what", "is"), [(what, words) for what, words in rows if words])
+    scored = [(*row, score.scorer) for score in trace.scores for row in figures(score)]
+    if scored:
+        print_table("scores", ("figure", "value ± standard uncertainty", "interval", "made of", "scorer"), scored)
+
+
+def _document(folder: Path, trace: Trace) -> dict[str, Any]:
+    marked = trace.marked()
+    return {
+        "folder": str(folder),
+        "meta": trace.meta.model_dump(mode="json"),
+        "state": trace.seal.state.value if trace.seal is not None else "not sealed",
+        "rows": trace.rows,
+        "duration_s": trace.duration_s,
+        "rate_hz": 1.0 / trace.period_s,
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        "columns": [_column(column) for column in trace.meta.columns],
+        "marked": [{"kind": each.kind.value, "start": each.start, "stop": each.stop} for each in marked],
+        "trials": [
+            {
+                "index": trial.started.index,
+                "input": trial.started.input,
+                "inferences": trial.started.inferences,
+                "edges": len(trace.counted(trial.edges)),
+                "ended": trial.ended is not None,
+                "failure": trial.ended.failure if trial.ended is not None else "",
+            }
+            for trial in trace.trials()
+        ],
+        "edges": len(trace.edges()),
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    accuracy = column.accuracy
+    return {
+        "quantity": column.quantity.value,
+        "sample": column.sample.value,
+        "provenance": column.provenance.value,
+        "range_max": accuracy.range_max,
+        "gain": accuracy.gain,
+        "offset": accuracy.offset,
+        "noise_rms": accuracy.noise_rms,
+    }
+
+
+def _print_folder(document: dict[str, Any]) -> None:
+    meta = document["meta"]
+    who = meta["instrument"]
+    rows = [
+        ("folder", document["folder"]),
+        ("state", document["state"]),
+        ("job", f"{meta['job_id']}: {meta['benchmark']}, {meta['mode']}"),
+        ("run", f"{meta['run_id']} on {meta['board']}"),
+        ("instrument", f"{who['maker']} {who['model']} {who['serial']}, channel {meta['channel']}"),
+        ("firmware", meta["firmware_sha256"] or "-"),
+        ("supply", quantity(meta["supply_voltage_v"], "V")),
+        ("began", meta["started_at"]),
+        ("lasts", f"{quantity(document['duration_s'], 's')}, {document['rows']} samples"),
+        ("rate", f"{quantity(document['rate_hz'], 'Hz', 6)}, a sample every {quantity(meta['period_s'], 's')}"),
+        ("edges", str(document["edges"])),
+        ("size", quantity(document["bytes"], "B")),
+        ("labd", meta["labd_version"]),
+    ]
+    print_table(f"trace {meta['trace_id']}", ("what", "is"), rows)
+    columns = ("column", "sample", "is", "range", "gain", "offset", "noise")
+    print_table(f"{len(document['columns'])} columns", columns, map(_column_row, document["columns"]))
+    if trials := document["trials"]:
+        print_table(
+            f"{len(trials)} trials", ("trial", "input", "inferences", "edges", "state"), map(_trial_row, trials)
+        )
+    if marked := document["marked"]:
+        spans = ((each["kind"], str(each["start"]), str(each["stop"])) for each in marked[:_INTERVALS])
+        print_table(f"{len(marked)} marked intervals, samples", ("kind", "from", "to"), spans)
+        if len(marked) > _INTERVALS:
+            results().print(f"and {len(marked) - _INTERVALS} more", markup=False)
+
+
+def _column_row(column: dict[str, Any]) -> tuple[str, ...]:
+    unit = _UNITS.get(column["quantity"], "")
+    if not unit:
+        return column["quantity"], column["sample"], column["provenance"], "-", "-", "-", "-"
+    return (
+        column["quantity"],
+        column["sample"],
+        column["provenance"],
+        quantity(column["range_max"], unit),
+        f"{100 * column['gain']:.3g} %",
+        quantity(column["offset"], unit),
+        quantity(column["noise_rms"], unit),
+    )
+
+
+def _trial_row(trial: dict[str, Any]) -> tuple[str, ...]:
+    state = trial["failure"] or ("measured" if trial["ended"] else "cut off")
+    return str(trial["index"]), trial["input"], str(trial["inferences"]), str(trial["edges"]), state
