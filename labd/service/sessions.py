@@ -14,15 +14,13 @@ from statistics import median
 from typing import Any
 
 from labd.benchmarks import Mode
+from labd.dut.protocol import lap_duration_us
 from labd.score.accuracy import score_accuracy
 from labd.score.roc import roc_auc
 from labd.score.uncertainty import Estimate, median_of
 from labd.service.session_windows import WindowFigures, rounded_as, unstated, window_figures
 from labd.trace.sessions.folders import find_sessions
 from labd.trace.sessions.published import Inference, Printed, ResultsSet, Session, SessionFormat
-
-_LAP_WRAPS = 1 << 32
-"""The boards' microsecond counters are 32 bits wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ def _throughput(timed: ResultsSet | None, windows: Sequence[WindowFigures]) -> C
     if timed is None:
         return Compared()
     rates = [
-        each.inferences * 1e6 / ((each.laps_us[1] - each.laps_us[0]) % _LAP_WRAPS)
+        each.inferences * 1e6 / lap_duration_us(*each.laps_us)
         for each in timed.inferences
         if len(each.laps_us) == 2 and each.laps_us[0] != each.laps_us[1]
     ]

@@ -115,3 +115,15 @@ class Collected(Message):
     """How many more the housekeeper lets go after the reply."""
     foreign: tuple[str, ...]
     """What lies in the folder of the traces and is none of this lab's; it is never touched."""
+
+
+class SessionRef(Message):
+    """Names one session of the lab's inbox by its digest: nothing that could lead out of it."""
+
+    session: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SessionImported(Message):
+    """Reply to `trace.import`: the jobs that the session has become, one for each of its modes."""
+
+    jobs: tuple[Number, ...]

@@ -17,6 +17,7 @@ from labd.service.documents import score_document
 from labd.service.exchange import Asked, Change, Done, Query, Verb, nothing, once
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, Message
+from labd.service.session_import import SessionImport
 from labd.service.trace_messages import (
     Collected,
     GoingDocument,
@@ -155,4 +156,5 @@ TRACE_VERBS: Mapping[str, Verb] = {
     "trace.pin": Change(TypeAdapter(Envelope[TracePin]), pin_trace),
     "trace.unpin": Change(TypeAdapter(Envelope[TraceRef]), unpin_trace),
     "trace.gc": Collection(),
+    "trace.import": SessionImport(),
 }

@@ -1,0 +1,87 @@
+"""Carries published sessions: into the inbox of the lab on this host, or into trace folders with no lab at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from labd.errors import TraceError
+from labd.trace.layout import sync_file, sync_folder
+from labd.trace.sessions.convert import Converted, convert_session, session_digest, session_files
+from labd.trace.sessions.published import Session, SessionError
+
+INBOX = "inbox"
+"""Folder of a lab's data directory in which sessions wait, each named by its digest."""
+STAGING = ".importing"
+"""Folder in which traces are made before they are put in their place; no trace can be called so."""
+
+
+def put_into_inbox(session: Session, data_dir: Path) -> str:
+    """Copy a session into a lab's inbox, whole or not at all; return the name it has there.
+
+    Raises:
+        SessionError: the session cannot be read, or the inbox not be written.
+    """
+    digest = session_digest(session)
+    inbox = data_dir / INBOX
+    part = inbox / f"{digest}.part"
+    try:
+        if (inbox / digest).is_dir():
+            return digest
+        shutil.rmtree(part, ignore_errors=True)
+        # The name of its folder says what was measured where the board does not.
+        inside = part / (session.folder.resolve().name.lstrip(".") or "session")
+        inside.mkdir(parents=True)
+        for place, path in session_files(session):
+            target = inside / place
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+            sync_file(target)
+        for folder in (*(entry for entry in inside.iterdir() if entry.is_dir()), inside, part):
+            sync_folder(folder)
+        part.rename(inbox / digest)
+        sync_folder(inbox)
+    except OSError as error:
+        remedy = "import on the lab's own host, as a user who may write its data directory"
+        raise SessionError(f"the lab's inbox cannot be written: {error}", where=str(inbox), remedy=remedy) from error
+    return digest
+
+
+def unpack(session: Session, out: Path) -> tuple[Converted, ...]:
+    """Make sealed traces of a session in a folder, with no lab.
+
+    Raises:
+        SessionError, TraceError: the session cannot be read, the folder not be written, or the traces are there.
+    """
+    digest = session_digest(session)
+    staging = out / STAGING
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            made = convert_session(session, digest, staging, _going_on)
+            return tuple(place(each, out) for each in made)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise TraceError(f"the traces cannot be written: {error}", where=str(out)) from error
+
+
+def place(made: Converted, traces_dir: Path) -> Converted:
+    """Move a sealed trace, at once and durably, to where it is looked for.
+
+    Raises:
+        TraceError: one of its name is there.
+        OSError: the disk refuses.
+    """
+    folder = traces_dir / made.folder.name
+    if folder.exists():
+        raise TraceError("this session's trace is there already", where=str(folder), remedy="remove it to make it anew")
+    made.folder.rename(folder)
+    sync_folder(traces_dir)
+    return replace(made, folder=folder)
+
+
+def _going_on() -> None:
+    """Nobody stops this work."""
