@@ -43,6 +43,7 @@ from labd.notify import keep_alive, notify
 from labd.occupancy import occupied
 from labd.schedule.dispatcher import Dispatcher
 from labd.service.lab import Lab
+from labd.service.session_import import sweep_imports
 from labd.service.work import LabWork
 from labd.web.server import serve_traces
 
@@ -163,6 +164,7 @@ async def _recover(config: LabConfig, database: Database) -> None:
     for run in await database.write(lambda session: ledger.interrupt_runs(session, now)):
         log.warning("run_interrupted", job=run.job_id, run=run.id, board=run.board_id, step=run.step)
     await salvage_left(database, config.traces_dir)
+    await sweep_imports(database, config.traces_dir)
 
     def bring_up(session: Session) -> None:
         for board in config.board:

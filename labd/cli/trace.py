@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from labd.cli import trace_keep, trace_list, trace_pull, trace_show
+from labd.cli import trace_import, trace_keep, trace_list, trace_pull, trace_show
 
 app = typer.Typer(help="Raw power traces of a lab.", no_args_is_help=True)
 app.command("list")(trace_list.list_)
@@ -13,6 +13,7 @@ app.command()(trace_pull.pull)
 app.command()(trace_keep.pin)
 app.command()(trace_keep.unpin)
 app.command()(trace_keep.gc)
+app.command("import")(trace_import.import_)
 
 
 @app.callback()
