@@ -7,17 +7,15 @@ are read: from a folder here, or by ranges from the lab's server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from labd.cli.bars import byte_bar
 from labd.cli.connection import Connection, connection_of, run, stop
-from labd.cli.pull import Progressed, Pulled, pull_trace
+from labd.cli.pull import Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.cli.trace_export import Part, make_file, show_files
 from labd.cli.trace_place import Url, find_trace
@@ -100,7 +98,7 @@ def pull(
 
     async def work() -> list[Pulled]:
         urls = await _urls(connection, name, url)
-        with _download_bars() as progressed:
+        with byte_bar("trace") as progressed:
             return [
                 await pull_trace(each, out / trace_id, timeout_s=connection.timeout_s, progressed=progressed)
                 for trace_id, each in urls.items()
@@ -146,18 +144,6 @@ async def _of_job(lab: LabClient, job_id: int) -> list[str]:
     if not ids:
         raise NotFoundError(f"job {job_id} has no traces", remedy=f"see how far it is: labctl job show {job_id}")
     return ids
-
-
-@contextmanager
-def _download_bars() -> Iterator[Progressed]:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=remarks(), transient=True) as bars:
-        task = bars.add_task("trace")
-
-        def progressed(name: str, there: int, size: int) -> None:
-            bars.update(task, description=name, completed=there, total=size)
-
-        yield progressed
 
 
 def _show_pulled(pulled: list[Pulled], *, json: bool) -> None:
