@@ -5,28 +5,35 @@ takes the share of each sample that lies in it, so its energy is
 
     period · Σ_k power_k · |[k, k+1) ∩ [start, stop)|
 
-All sums are float64, and pairwise; no running total over the whole trace is ever differenced.
+Whole blocks are taken from the coarsest levels that fit, so a window of a billion samples adds some hundred rows and
+not a million. All sums are float64, and short; no running total over the whole trace is ever differenced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from labd.trace.layout import BLOCK
+from labd.trace.layout import BLOCK, FANOUT, LEVELS, POWER
+from labd.trace.levels import Levels
+from labd.trace.meta import TraceMeta
+from labd.trace.pyramid import power_columns, power_of
+from labd.trace.samples import Samples
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
-def window_sums(windows: Floats, block_sums: Floats, power: Callable[[int, int], Floats]) -> Floats:
-    """Sum of power over each window, W · samples.
+def window_sums(windows: Floats, levels: Levels, samples: Samples, meta: TraceMeta) -> Floats:
+    """Sum of power over each window, W · samples; NaN where a sample in it is no number.
 
     Args:
         windows: Fractional start and stop of each window, shape (n, 2), 0 <= start <= stop <= rows.
-        block_sums: Sum of power over each whole block, shape (rows // 1000 or more,).
-        power: Gives the power of samples `start` to `stop`, W, float64.
+        levels: The trace's pyramid.
+        samples: Its samples.
+        meta: Its sidecar.
 
     Returns:
         float64 of shape (n,).
@@ -34,32 +41,93 @@ def window_sums(windows: Floats, block_sums: Floats, power: Callable[[int, int],
     start, stop = windows[:, 0], windows[:, 1]
     head = -np.floor_divide(-start, BLOCK).astype(np.int64)  # first block that begins in the window
     tail = np.floor_divide(stop, BLOCK).astype(np.int64)  # first block that does not end in it
-    sums = np.zeros(len(windows))
     inner = tail > head
-    if inner.any():
-        # A zero at the end lets `reduceat` be asked for a window that ends with the last block.
-        bounds = np.column_stack([head[inner], tail[inner]]).ravel()
-        sums[inner] = np.add.reduceat(np.append(block_sums, 0.0), bounds)[::2]
-    # By place, not by window: neighbouring pieces share what had to be read for them.
-    for k in np.argsort(start, kind="stable"):
-        first, last = float(start[k]), float(stop[k])
-        if inner[k]:
-            sums[k] += _piece(first, float(head[k] * BLOCK), power)
-        else:
-            sums[k] += _piece(first, last, power)
-    for k in np.argsort(stop, kind="stable"):
-        if inner[k]:
-            sums[k] += _piece(float(tail[k] * BLOCK), float(stop[k]), power)
+    # What is left of a window beside its whole blocks: one stretch, or one at each end.
+    starts = np.concatenate([start, tail[inner] * float(BLOCK)])
+    stops = np.concatenate([np.where(inner, head * float(BLOCK), stop), stop[inner]])
+    ends = _stretch_sums(starts, stops, samples, meta)
+    sums = ends[: len(windows)]
+    sums[inner] += ends[len(windows) :] + _block_sums(head[inner], tail[inner], levels)
     return sums
 
 
-def _piece(start: float, stop: float, power: Callable[[int, int], Floats]) -> float:
-    """Sum of power over a short stretch with fractional ends."""
-    if stop <= start:
-        return 0.0
-    first, end = int(start), -int(-stop // 1)
-    values = power(first, end)
-    if end - first == 1:
-        return float(values[0]) * (stop - start)
-    ends = values[0] * (first + 1 - start) + values[-1] * (stop - (end - 1))
-    return float(values[1:-1].sum() + ends)
+def _block_sums(head: Ints, tail: Ints, levels: Levels) -> Floats:
+    """Sum of power over whole blocks `head` to `tail` of the finest level, of each window."""
+    sums = np.zeros(len(head))
+    windows = np.arange(len(head))
+    for number in range(LEVELS):
+        if not len(windows):
+            break
+        above, below = -(-head // FANOUT), tail // FANOUT
+        climbs = below > above if number < LEVELS - 1 else np.zeros(len(head), dtype=np.bool_)
+        whose = np.concatenate([windows, windows[climbs]])
+        begin = np.concatenate([head, below[climbs] * FANOUT])
+        counts = np.concatenate([np.where(climbs, above * FANOUT, tail), tail[climbs]]) - begin
+        order = np.argsort(begin, kind="stable")
+        whose, begin, counts = whose[order], begin[order], counts[order]
+        before = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(begin - before, counts)
+        some = counts > 0
+        if some.any():
+            found = np.add.reduceat(levels[number].sums(POWER, places), before[some])
+            np.add.at(sums, whose[some], found)
+        windows, head, tail = windows[climbs], above[climbs], below[climbs]
+    return sums
+
+
+def _stretch_sums(starts: Floats, stops: Floats, samples: Samples, meta: TraceMeta) -> Floats:
+    """Sum of power over short stretches with fractional ends, those of a chunk together."""
+    sums = np.zeros(len(starts))
+    stretches = np.flatnonzero(stops > starts)
+    first = np.floor(starts[stretches]).astype(np.int64)
+    end = np.ceil(stops[stretches]).astype(np.int64)
+    order = np.argsort(first, kind="stable")
+    stretches, first, end = stretches[order], first[order], end[order]
+    for chunk, parts, begin, stop in _by_chunk(first, end, samples):
+        at, _ = samples.limits(chunk)
+        spans = list(zip((begin - at).tolist(), (stop - at).tolist(), strict=True))
+        columns = {}
+        for quantity in power_columns(meta):
+            column = samples.chunk(chunk, quantity)
+            columns[quantity] = np.concatenate([column[low:high] for low, high in spans])
+        power = power_of(meta, columns)
+        counts = stop - begin
+        offsets = np.cumsum(counts) - counts
+        whose = stretches[parts]
+        head, tail = begin == first[parts], stop == end[parts]
+        # The shares of the first and the last sample; where they are one, what both leave of it.
+        lead, rest = starts[whose] - first[parts], end[parts] - stops[whose]
+        single = end[parts] - first[parts] == 1
+        power[offsets[single]] *= stops[whose[single]] - starts[whose[single]]
+        head, tail = head & ~single, tail & ~single
+        power[offsets[head]] *= 1.0 - lead[head]
+        power[offsets[tail] + counts[tail] - 1] *= 1.0 - rest[tail]
+        np.add.at(sums, whose, np.add.reduceat(power, offsets))
+    return sums
+
+
+def _by_chunk(first: Ints, end: Ints, samples: Samples) -> Iterator[tuple[int, Ints, Ints, Ints]]:
+    """Cut stretches, sorted by `first`, at the chunks' limits.
+
+    Yields:
+        A chunk, the numbers of the stretches that touch it, and where they begin and end in it.
+    """
+    if not len(first):
+        return
+    chunk, last = samples.place(first), samples.place(end - 1)
+    numbers = np.arange(len(first))
+    carried: dict[int, list[int]] = {}  # by chunk, stretches that began in one before
+    for number in np.flatnonzero(last > chunk).tolist():
+        for later in range(int(chunk[number]) + 1, int(last[number]) + 1):
+            carried.setdefault(later, []).append(number)
+    cuts = {int(c): part for c, part in zip(*_groups(chunk, numbers), strict=True)}
+    for number in sorted(cuts.keys() | carried.keys()):
+        parts = np.array([*carried.get(number, ()), *cuts.get(number, np.zeros(0, dtype=np.int64))], dtype=np.int64)
+        low, high = samples.limits(number)
+        yield number, parts, np.maximum(first[parts], low), np.minimum(end[parts], high)
+
+
+def _groups(keys: Ints, values: Ints) -> tuple[Ints, list[Ints]]:
+    """Runs of equal keys, which are sorted: the key and the values of each."""
+    cuts = np.flatnonzero(np.diff(keys)) + 1
+    return keys[np.concatenate([[0], cuts])], np.split(values, cuts)

@@ -51,6 +51,11 @@ class TraceFiles(Protocol):
         ...
 
 
+def files_of(where: Path | TraceFiles) -> TraceFiles:
+    """The files of a trace folder here, or those that were given."""
+    return LocalFiles(where) if isinstance(where, Path) else where
+
+
 class LocalFiles:
     """The files of a trace in a folder of this machine, memory-mapped."""
 

@@ -1,14 +1,16 @@
 """What happens in a trace besides samples: `journal.jsonl`, a line each, written as it happens.
 
-The file only grows. A line counts once its newline is there: a torn last line is a record that never happened. A torn
-line that is not the last one is damage, and an error.
+The file only grows. A line counts once its newline is there: a torn last line is a record that never happened. A line
+that is no record although others follow it is damage: in a sealed trace an error, in one that was cut off the end of
+what the journal tells. What a salvage adds comes after `Salvaged`, so that what the recorder wrote stays known.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from drivers.api import Edge, Interval, IntervalKind
 from labd.errors import TraceError
+from labd.trace.files import FileMissingError, TraceFiles, files_of
 
 JOURNAL = "journal.jsonl"
 
@@ -129,7 +132,20 @@ class SyncPulse(_Record):
     u_latency_s: float = Field(ge=0, allow_inf_nan=False)
 
 
-Record = EdgeSeen | TrialStarted | TrialEnded | Marked | SyncPulse
+class Salvaged(_Record):
+    """From here on a salvage wrote, not the recorder.
+
+    Args:
+        journal: Bytes of the journal that the recorder wrote and that could be read.
+        cut: Bytes after those that could not, and were left out.
+    """
+
+    record: Literal["salvaged"] = "salvaged"
+    journal: int = Field(ge=0)
+    cut: int = Field(ge=0)
+
+
+Record = EdgeSeen | TrialStarted | TrialEnded | Marked | SyncPulse | Salvaged
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record")])
 
 
@@ -154,56 +170,114 @@ class JournalFile:
         self._path = path
         self._lock = threading.Lock()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._closed = False
+        self._closed = self._finished = False
+        self._refused = ""
         self.bytes = 0
+        """Bytes of the whole lines written so far."""
 
     def append(self, record: Record) -> None:
-        """Write one record. Raises `TraceError` if the file is closed or the disk refuses it."""
-        line = record.model_dump_json().encode() + b"\n"
+        """Write one record. Raises `TraceError` if the file is closed or the disk refuses it, or has refused one."""
+        line = encode(record)
         with self._lock:
-            if self._closed:
+            if self._finished:
                 raise TraceError("a record came after the trace was closed", where=str(self._path))
+            if self._refused:
+                raise TraceError(self._refused, where=str(self._path))
             try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
+                write_all(self._fd, line)
             except OSError as error:
-                raise TraceError(f"the journal cannot be written: {error.strerror}", where=str(self._path)) from error
+                # Nothing may follow a torn line, or both would be lost; and what follows a lost record misleads.
+                self._refused = f"the journal cannot be written: {error.strerror}"
+                with suppress(OSError):
+                    os.ftruncate(self._fd, self.bytes)
+                raise TraceError(self._refused, where=str(self._path)) from error
             self.bytes += len(line)
 
     def sync(self) -> None:
         """Make durable what was written."""
         os.fdatasync(self._fd)
 
+    def finish(self) -> None:
+        """Take no more records, so that `bytes` stands; the file stays open for `sync`."""
+        with self._lock:
+            self._finished = True
+
     def close(self) -> None:
         """Close the file; harmless a second time."""
         with self._lock:
             if not self._closed:
-                self._closed = True
+                self._closed = self._finished = True
                 os.close(self._fd)
 
 
-def read_journal(folder: Path) -> tuple[Record, ...]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What can be read of a journal.
+
+    Args:
+        records: The records of its whole lines, up to the first that is none.
+        bytes: Where those lines end.
+        recorded: How far the recorder's own lines among them reach, in bytes.
+        fault: Why the next line is no record, and its number; empty if nothing but a torn last line follows.
+    """
+
+    records: tuple[Record, ...]
+    bytes: int
+    recorded: int
+    fault: str
+
+
+def parse(data: bytes) -> Told:
+    """Read whole lines until one is no record."""
+    records: list[Record] = []
+    at, recorded, fault = 0, None, ""
+    for number, line in enumerate(_lines(data), start=1):
+        try:
+            record = _RECORD.validate_json(line)
+        except ValidationError as error:
+            fault = f"line {number} is not a journal record: {error.errors()[0]['msg']}"
+            break
+        if isinstance(record, Salvaged) and recorded is None:
+            recorded = min(record.journal, at)
+        records.append(record)
+        at += len(line)
+    return Told(tuple(records), at, at if recorded is None else recorded, fault)
+
+
+def encode(record: Record) -> bytes:
+    """The line of a record."""
+    return record.model_dump_json().encode() + b"\n"
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`; a disk that is full takes a part. Raises `OSError`."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def read_journal(where: Path | TraceFiles) -> tuple[Record, ...]:
     """Read all whole lines of a trace's journal.
 
     Raises:
         TraceError: it is missing, or a whole line is not a record.
     """
-    path = folder / JOURNAL
+    files = files_of(where)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"the journal cannot be read: {error.strerror}", where=str(path)) from error
-    whole = data[: data.rfind(b"\n") + 1]
-    records = []
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            records.append(_RECORD.validate_json(line))
-        except ValidationError as error:
-            raise TraceError(
-                f"line {number} is not a journal record: {error.errors()[0]['msg']}", where=str(path)
-            ) from error
-    return tuple(records)
+        told = parse(files.read(JOURNAL))
+    except FileMissingError as error:
+        raise TraceError("the journal is missing", where=f"{files.where}/{JOURNAL}") from error
+    if told.fault:
+        raise TraceError(told.fault, where=f"{files.where}/{JOURNAL}")
+    return told.records
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Whole lines with their newline; other characters that end a line elsewhere do not end one here."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        yield data[start : end + 1]
+        start = end + 1
 
 
 def trials_of(records: Iterable[Record]) -> tuple[Trial, ...]:

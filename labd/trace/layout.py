@@ -1,11 +1,12 @@
 """The files of a trace folder, their schemas, and how a file is made to survive a power cut.
 
-meta.json        labd.trace.meta       before the first sample, never changed
-journal.jsonl    labd.trace.journal    grows while recording
-samples.arrow    hot: Arrow IPC stream, a record batch a block, a column a quantity
-pyramid.arrow    labd.trace.pyramid    Arrow IPC stream, a row per 1,000 samples
-samples.parquet  labd.trace.seal       sealed: the same samples
-seal.json        labd.trace.seal       last; from then on samples.arrow is not needed
+meta.json               labd.trace.meta           before the first sample, never changed
+journal.jsonl           labd.trace.journal        grows while recording
+pyramid-0.bin to -3     labd.trace.pyramid        grow while recording: fixed records, level k a row per 1,000 · 16^k
+samples.index           labd.trace.index          hot: 64 bytes a batch, written before the batch
+samples.arrow           labd.trace.samples        hot: Arrow IPC stream, a column a quantity
+samples.parquet         labd.trace.seal           sealed: the same samples
+seal.json               labd.trace.seal           last; from then on the hot files are not needed
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from drivers.api import Quantity
@@ -24,12 +26,21 @@ from labd.errors import TraceError
 from labd.trace.meta import PowerSource, TraceMeta
 
 SAMPLES = "samples.arrow"
-PYRAMID = "pyramid.arrow"
+INDEX = "samples.index"
 PARQUET = "samples.parquet"
 SEAL = "seal.json"
 
+LEVELS = 4
+FANOUT = 16
+"""Rows of a level that make one of the next coarser level."""
 BLOCK = 1000
-"""Samples of one row of the pyramid."""
+"""Samples of a row of the finest level."""
+BLOCKS = tuple(BLOCK * FANOUT**level for level in range(LEVELS))
+"""Samples of a row, by level."""
+PYRAMID = tuple(f"pyramid-{level}.bin" for level in range(LEVELS))
+"""Names of the levels' files, the finest first."""
+HOT = (SAMPLES, INDEX)
+"""What a sealed trace does without."""
 
 POWER = "power"
 """Name of the power's columns in the pyramid, whether it was recorded or is a product."""
@@ -70,18 +81,22 @@ def summarised(meta: TraceMeta) -> tuple[str, ...]:
     return (*names, POWER)
 
 
-def pyramid_schema(meta: TraceMeta) -> pa.Schema:
-    """Schema of the pyramid: where a block starts, how long it is, and five figures for each summarised name."""
-    fields = [pa.field("first", pa.uint64(), nullable=False), pa.field("count", pa.uint32(), nullable=False)]
-    for name in summarised(meta):
-        fields += [
-            pa.field(f"{name}_finite", pa.uint32(), nullable=False),
-            pa.field(f"{name}_min", pa.float32(), nullable=False),
-            pa.field(f"{name}_max", pa.float32(), nullable=False),
-            pa.field(f"{name}_sum", pa.float64(), nullable=False),
-            pa.field(f"{name}_sumsq", pa.float64(), nullable=False),
-        ]
-    return pa.schema(fields, metadata={"labd.trace_id": meta.trace_id, "labd.block": str(BLOCK)})
+def pyramid_row(meta: TraceMeta) -> np.dtype[np.void]:
+    """A row of the pyramid: where its block starts, how long it is, and five figures for each summarised name.
+
+    Its size is a power of two, so no row lies across the sectors of a disk: after a power cut it is there as it was
+    written, or not at all. The eight-byte figures come first, so each lies where the processor likes it.
+    """
+    names = summarised(meta)
+    wide = ["first", *(f"{name}_{figure}" for name in names for figure in ("sum", "sumsq"))]
+    kinds = ["<u8", *["<f8"] * (2 * len(names))]
+    narrow, small = ["count"], ["<u4"]
+    for name in names:
+        narrow += [f"{name}_finite", f"{name}_min", f"{name}_max"]
+        small += ["<u4", "<f4", "<f4"]
+    offsets = [*range(0, 8 * len(wide), 8), *range(8 * len(wide), 8 * len(wide) + 4 * len(narrow), 4)]
+    size = max(64, 1 << (offsets[-1] + 4 - 1).bit_length())
+    return np.dtype({"names": [*wide, *narrow], "formats": [*kinds, *small], "offsets": offsets, "itemsize": size})
 
 
 def sync_folder(folder: Path) -> None:

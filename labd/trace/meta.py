@@ -5,6 +5,8 @@ With the journal it holds all that a scorer needs, so that a score can be made a
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,9 +16,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from drivers.api import Column, Identity, Quantity, TriggerSource
 from labd.benchmarks import Mode
 from labd.errors import TraceError
+from labd.trace.files import FileMissingError, TraceFiles, files_of
 from labd.trace.timing.edges import Polarity
 
 META = "meta.json"
+FORMAT: Literal[2] = 2
+"""Version of the folder's format."""
 
 TraceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
 """Name of a trace and of its folder: it can never leave the store."""
@@ -42,6 +47,26 @@ class PowerSource(StrEnum):
     NONE = "none"  # the columns do not tell it
 
 
+class Wiring(BaseModel):
+    """What of the rack the trace was recorded through, by the names of `lab.toml`.
+
+    Args:
+        supply: Instrument that fed the board.
+        supply_channel: Its channel.
+        measure: Instrument that recorded the samples.
+        timing: Instrument that saw the edges; None if they are in the digital column.
+        serial_port: Port of the board's dialogue.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    supply: str
+    supply_channel: int
+    measure: str
+    timing: str | None
+    serial_port: str
+
+
 class TraceMeta(BaseModel):
     """What was recorded, with what, on what, and what is needed to score it.
 
@@ -57,6 +82,8 @@ class TraceMeta(BaseModel):
         min_inferences: Fewest inferences in a window that they take.
         trials: Trials that the job asks for.
         instrument: Who recorded the samples.
+        calibrated_on: When it was last calibrated; None if that is not known.
+        wiring: What of the rack it was recorded through; None for a trace from elsewhere.
         edge_source: Who saw the timing edges; None if they are in the digital column.
         channel: Channel of the instrument.
         timing_pin: Pin of the edge source, or bit of the digital column.
@@ -80,7 +107,7 @@ class TraceMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     trace_id: TraceId
     job_id: int
     run_id: int
@@ -91,6 +118,8 @@ class TraceMeta(BaseModel):
     min_inferences: int = Field(default=1, ge=1)
     trials: int = Field(ge=1)
     instrument: Identity
+    calibrated_on: dt.date | None = None
+    wiring: Wiring | None = None
     edge_source: Identity | None
     channel: int
     timing_pin: int = Field(ge=0)
@@ -146,16 +175,32 @@ class TraceMeta(BaseModel):
         )
 
 
-def read_meta(folder: Path) -> TraceMeta:
-    """Read `meta.json` of a trace. Raises `TraceError` if it is missing, torn, foreign or of a later format."""
-    path = folder / META
+def read_meta(where: Path | TraceFiles) -> TraceMeta:
+    """Read `meta.json` of a trace. Raises `TraceError` if it is missing, torn, foreign or of another format."""
+    files = files_of(where)
+    path = f"{files.where}/{META}"
     try:
-        return TraceMeta.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise TraceError("this folder is not a trace: its sidecar is missing", where=str(path)) from error
-    except OSError as error:
-        raise TraceError(f"the sidecar cannot be read: {error.strerror}", where=str(path)) from error
+        data = files.read(META)
+    except FileMissingError as error:
+        raise TraceError("this folder is not a trace: its sidecar is missing", where=path) from error
+    try:
+        return TraceMeta.model_validate_json(data)
     except ValidationError as error:
+        found = _format_of(data)
+        if found not in (None, FORMAT):
+            remedy = "read it with the version of labd that wrote it"
+            raise TraceError(
+                f"the trace is of format {found}, this labd knows {FORMAT}", where=path, remedy=remedy
+            ) from error
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise TraceError(f"the sidecar is damaged or foreign: {place} {first['msg']}", where=str(path)) from error
+        raise TraceError(f"the sidecar is damaged or foreign: {place} {first['msg']}", where=path) from error
+
+
+def _format_of(data: bytes) -> int | None:
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        return None
+    found = parsed.get("format") if isinstance(parsed, dict) else None
+    return found if isinstance(found, int) else None

@@ -1,15 +1,22 @@
-"""Writes a trace while it is recorded: samples, pyramid, journal.
+"""Writes a trace while it is recorded: samples with their index, pyramid, journal.
 
 Blocks of any size come in, in one thread. They are gathered in a buffer of 256,000 samples, whose start is always a
 multiple of 1,000, so that the pyramid's blocks fall where they must whatever the instrument's blocks are. A full buffer
 goes out as one record batch; a slow instrument's samples go out at the latest `coalesce_s` after their first one came.
+
+The order in which a batch goes out: what the journal has to say of its samples, its entry in the index, the batch, the
+rows of the pyramid whose blocks are whole. So whatever a crash cuts off, an entry without its batch tells that it is
+none, and no batch stands whose marks were not written before it.
 
 What a crash can cost. kill -9 of the daemon: the samples still in the buffer, at most the last `coalesce_s` of them or
 256,000; what was written is with the kernel and stays. A power cut: what came after the last fdatasync, which begins
 when `sync_s` have passed or `SYNC_BYTES` were written since the one before; so at most `sync_s + coalesce_s` of samples
 and journal, and what came while the disk was at it. A thread of its own does that, so that samples go on coming
 meanwhile, and a long capture is not durable only at the end of a long wait.
-The pyramid is only written every 256 rows or 10 s: it can always be made again from the samples.
+
+A sync takes the journal first, then samples, index and pyramid. Only when all of them are durable do the entries that
+follow say so (`durable`): what they vouch for can never be half there, and what they do not is checked by its digest,
+whatever part of it the disk has kept.
 """
 
 from __future__ import annotations
@@ -28,18 +35,29 @@ import pyarrow as pa
 
 from drivers.api import Block, Interval, IntervalKind, Quantity
 from labd.errors import TraceError
-from labd.trace.journal import JOURNAL, JournalFile, Marked, Record
-from labd.trace.layout import BLOCK, PYRAMID, SAMPLES, is_digital, lock_fd, samples_schema, sync_folder
+from labd.trace.index import Entry, digest_of
+from labd.trace.journal import JOURNAL, JournalFile, Marked, Record, write_all
+from labd.trace.layout import (
+    BLOCK,
+    BLOCKS,
+    END_OF_STREAM,
+    INDEX,
+    PYRAMID,
+    SAMPLES,
+    is_digital,
+    lock_fd,
+    samples_schema,
+    sync_folder,
+)
+from labd.trace.levels import LevelsFile
 from labd.trace.meta import META, TraceMeta
-from labd.trace.pyramid import PyramidFile, Summariser
+from labd.trace.pyramid import Rows, Summariser
 
-BUFFER = 256 * BLOCK
+BUFFER = BLOCKS[2]
 GAP_MAX = 100_000_000
 """A jump of the sample index beyond this is taken for nonsense, not for a gap."""
 SYNC_BYTES = 32 * 1024 * 1024
 """Most bytes that are written before the disk is set to work on them."""
-PYRAMID_ROWS = 256
-PYRAMID_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +103,20 @@ class TraceWriter:
         self._summary: TraceSummary | None = None
         self._broken: str = ""
         self._journal = JournalFile(folder / JOURNAL)
-        self._out = pa.OSFile(str(folder / SAMPLES), "wb")
-        self._stream = pa.ipc.new_stream(self._out, self._schema)
-        self._sync_fd = os.open(folder / SAMPLES, os.O_RDONLY | os.O_CLOEXEC)
+        self._index_fd = _new_file(folder / INDEX)
+        self._index_bytes = 0
+        self._levels = LevelsFile(tuple(folder / name for name in PYRAMID), meta)
+        self._samples_fd = _new_file(folder / SAMPLES)
+        self._bytes = 0
+        self._append(self._schema.serialize())
+        os.fdatasync(self._samples_fd)  # without the schema the batches would be foreign
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="trace-sync")
-        self._syncing: Future[None] | None = None
+        self._syncing: Future[int] | None = None
         self._synced_bytes = 0
-        self._pyramid = PyramidFile(folder / PYRAMID, meta)
+        self._durable = 0
         now = time.monotonic()
-        self._synced, self._synced_samples, self._pyramid_at = now, 0, now
-        self._samples, self._bytes, self._rate_hz = 0, self._out.tell(), 0.0
+        self._synced, self._synced_samples = now, 0
+        self._samples, self._rate_hz = 0, 0.0
 
     @classmethod
     def create(cls, traces_dir: Path, meta: TraceMeta, *, sync_s: float = 1.0, coalesce_s: float = 0.5) -> TraceWriter:
@@ -186,7 +208,7 @@ class TraceWriter:
             raise self._fail(error) from error
 
     def close(self) -> TraceSummary:
-        """Write the rest, end both streams, make all durable; the same summary a second time.
+        """Write the rest, end stream and pyramid, make all durable; the same summary a second time.
 
         Raises:
             TraceError: the disk refuses the data, or refused it before; the files are let go all the same.
@@ -196,17 +218,22 @@ class TraceWriter:
         try:
             self._usable()
             self._emit()
-            if self._filled > self._summarised:
-                self._pyramid.add(self._rows_to(self._filled))
-            self._pyramid.finish()
-            self._stream.close()
-            self._bytes = self._out.tell()
+            self._levels.finish(self._rows_to(self._filled))
+            self._journal.finish()
+            end = self._bytes
+            self._append(END_OF_STREAM)
             self._await_sync()
-            self._sync()
+            self._durable = self._sync(self._samples)
+            self._note(Entry(self._samples, 0, end, self._bytes - end, self._journal.bytes, self._durable, 0))
+            os.fdatasync(self._index_fd)
             self._summary = TraceSummary(
                 folder=self.folder,
                 rows=self._samples,
-                bytes=self._bytes + self._pyramid.bytes + self._journal.bytes + (self.folder / META).stat().st_size,
+                bytes=self._bytes
+                + self._index_bytes
+                + self._levels.bytes
+                + self._journal.bytes
+                + (self.folder / META).stat().st_size,
                 marked=self._marked,
             )
         except OSError as error:
@@ -219,12 +246,11 @@ class TraceWriter:
     def _let_go(self) -> None:
         self._syncer.shutdown(wait=True)
         self._journal.close()
-        self._out.close()
-        self._pyramid.close()
-        for fd in (self._sync_fd, self._lock):
+        self._levels.close()
+        for fd in (self._samples_fd, self._index_fd, self._lock):
             if fd >= 0:
                 os.close(fd)
-        self._sync_fd = self._lock = -1
+        self._samples_fd = self._index_fd = self._lock = -1
 
     def _usable(self) -> None:
         if self._broken:
@@ -277,9 +303,6 @@ class TraceWriter:
         now = time.monotonic()
         if self._filled > self._written and now - self._oldest >= self._coalesce_s:
             self._emit()
-        if now - self._pyramid_at >= PYRAMID_S:
-            self._pyramid.flush()
-            self._pyramid_at = now
         if now - self._synced >= self._sync_s:
             self._rate_hz = (self._samples - self._synced_samples) / (now - self._synced)
             self._synced, self._synced_samples = now, self._samples
@@ -288,28 +311,39 @@ class TraceWriter:
     def _emit(self) -> None:
         """Write the unwritten part of the buffer as one batch, and summarise its whole blocks."""
         if self._filled > self._written:
-            count = self._filled - self._written
-            arrays = [
-                pa.Array.from_buffers(
-                    field.type, count, [None, pa.py_buffer(values[self._written : self._filled])], null_count=0
-                )
-                for field, values in zip(self._schema, self._buffer.values(), strict=True)
-            ]
-            self._stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._write_batch({q: values[self._written : self._filled] for q, values in self._buffer.items()})
             self._written = self._filled
-            self._bytes = self._out.tell()
-            if self._bytes - self._synced_bytes >= SYNC_BYTES:
-                self._begin_sync()
         whole = self._filled // BLOCK * BLOCK
         if whole > self._summarised:
-            self._pyramid.add(self._rows_to(whole))
-            if self._pyramid.waiting >= PYRAMID_ROWS:
-                self._pyramid.flush()
+            self._levels.add(self._rows_to(whole))
+        if self._bytes - self._synced_bytes >= SYNC_BYTES:
+            self._begin_sync()
         if self._filled == BUFFER:
             self._start += BUFFER
             self._filled = self._written = self._summarised = 0
 
-    def _rows_to(self, stop: int) -> dict[str, npt.NDArray[Any]]:
+    def _write_batch(self, columns: dict[Quantity, npt.NDArray[Any]]) -> None:
+        count = self._filled - self._written
+        arrays = [
+            pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(values)], null_count=0)
+            for field, values in zip(self._schema, columns.values(), strict=True)
+        ]
+        message = pa.RecordBatch.from_arrays(arrays, schema=self._schema).serialize()
+        first, digest = self._start + self._written, digest_of(columns.values())
+        self._note(Entry(first, count, self._bytes, message.size, self._journal.bytes, self._durable, digest))
+        self._append(message)
+
+    def _append(self, message: pa.Buffer | bytes) -> None:
+        view = memoryview(message)
+        write_all(self._samples_fd, view)
+        self._bytes += len(view)
+
+    def _note(self, entry: Entry) -> None:
+        data = entry.encode()
+        write_all(self._index_fd, data)
+        self._index_bytes += len(data)
+
+    def _rows_to(self, stop: int) -> Rows:
         rows = self._summarise.rows(self._start + self._summarised, self._buffer, self._summarised, stop)
         self._summarised = stop
         return rows
@@ -320,14 +354,22 @@ class TraceWriter:
             return
         self._await_sync()
         self._synced_bytes = self._bytes
-        self._syncing = self._syncer.submit(self._sync)
+        self._syncing = self._syncer.submit(self._sync, self._start + self._written)
 
     def _await_sync(self) -> None:
         """Wait for a sync that has begun. Raises `OSError` if the disk refused it."""
         syncing, self._syncing = self._syncing, None
         if syncing is not None:
-            syncing.result()
+            self._durable = syncing.result()
 
-    def _sync(self) -> None:
+    def _sync(self, samples: int) -> int:
+        """Make durable so many samples, which were written with all that belongs to them; return their number."""
         self._journal.sync()
-        os.fdatasync(self._sync_fd)
+        os.fdatasync(self._samples_fd)
+        os.fdatasync(self._index_fd)
+        self._levels.sync()
+        return samples
+
+
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

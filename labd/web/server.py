@@ -22,12 +22,12 @@ from labd.errors import ConfigError, TraceError
 from labd.keep.names import TraceIdError, checked_id
 from labd.keep.store import TraceStore, is_own
 from labd.trace.journal import JOURNAL
-from labd.trace.layout import PARQUET, PYRAMID, SAMPLES, SEAL
+from labd.trace.layout import INDEX, PARQUET, PYRAMID, SAMPLES, SEAL
 from labd.trace.meta import META
 from labd.trace.seal import read_seal
 from labd.web.archived import list_archived, send_archived
 
-FILES = (META, JOURNAL, PYRAMID, SAMPLES, PARQUET, SEAL)
+FILES = (META, JOURNAL, *PYRAMID, INDEX, SAMPLES, PARQUET, SEAL)
 """All files of a trace folder; nothing else is served."""
 ARCHIVED = "archived"
 """State in the list of all traces of one that is in the archive only: to tell more would cost a request a trace."""

@@ -15,6 +15,7 @@ from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, TraceState
 from labd.model.tables import Trace
+from labd.trace.layout import HOT
 from labd.trace.seal import SealState, verify
 from labd.trace.writer import BUFFER, TraceWriter
 from tests.trace.recording import WHEN, cut, make_meta, make_signal
@@ -49,9 +50,10 @@ def cut_off(traces: Path) -> Path:
     writer = TraceWriter.create(traces, make_meta(quantities=signal))
     for block in cut(signal, [1000]):
         writer.write(block)
-    hot = (writer.folder / "samples.arrow").read_bytes()
+    left = {name: (writer.folder / name).read_bytes() for name in HOT}
     folder = writer.close().folder
-    (folder / "samples.arrow").write_bytes(hot)
+    for name, data in left.items():
+        (folder / name).write_bytes(data)
     return folder
 
 

@@ -131,7 +131,7 @@ def _traces_broken(traces: Iterable[Trace], traces_dir: Path) -> Iterator[str]:
     for folder in traces_dir.iterdir():
         if folder.name not in rows:
             yield f"{folder} belongs to no run"
-        elif left := [path.name for path in folder.iterdir() if path.suffix in (".part", ".arrow") and _surplus(path)]:
+        elif left := [path.name for path in folder.iterdir() if _surplus(path)]:
             yield f"{folder} still holds {left}"
 
 
@@ -145,7 +145,7 @@ def _untraced(session: Session, traces: Iterable[Trace]) -> Iterator[str]:
 
 def _surplus(path: Path) -> bool:
     """Whether a sealed trace does without this file."""
-    return path.name != "pyramid.arrow" and (path.parent / "seal.json").exists()
+    return path.suffix in (".part", ".arrow", ".index") and (path.parent / "seal.json").exists()
 
 
 def _unverified(traces: Iterable[Trace], traces_dir: Path) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Accuracy, Block, Column, Identity, Interval, Provenance, Quantity, SampleKind, TriggerSource
-from labd.trace.meta import HostClock, TraceMeta
+from labd.trace.layout import PYRAMID, pyramid_row
+from labd.trace.meta import HostClock, TraceMeta, read_meta
 from labd.trace.writer import TraceWriter
 
 I, V, D = Quantity.CURRENT, Quantity.VOLTAGE, Quantity.DIGITAL  # noqa: E741
@@ -52,6 +53,11 @@ def make_meta(trace_id: str = "t1", quantities: Iterable[Quantity] = (I, V), **c
         "host_clock": HostClock.UNKNOWN,
     }
     return TraceMeta(**(values | changes))
+
+
+def rows_of(folder: Path, level: int = 0) -> npt.NDArray[np.void]:
+    """All rows in the file of a level."""
+    return np.fromfile(folder / PYRAMID[level], dtype=pyramid_row(read_meta(folder)))
 
 
 Signal = Mapping[Quantity, npt.NDArray[Any]]

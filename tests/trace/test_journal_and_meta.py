@@ -152,7 +152,7 @@ def test_a_sidecar_that_makes_no_sense_cannot_be_made(change: dict[str, object])
         make_meta(**change)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 2}'])
 def test_a_foreign_sidecar_is_refused(tmp_path: Path, text: str) -> None:
     folder = record(tmp_path, make_signal(5))
     (folder / "meta.json").write_text(text)
@@ -161,7 +161,7 @@ def test_a_foreign_sidecar_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_that_lacks_a_part_is_refused_with_its_name(tmp_path: Path) -> None:
-    for name in ("meta.json", "samples.arrow", "journal.jsonl"):
+    for name in ("meta.json", "samples.arrow", "samples.index", "journal.jsonl"):
         folder = record(tmp_path, make_signal(5), trace_id=name.replace(".", "-"))
         (folder / name).unlink()
         with pytest.raises(TraceError, match=name):

@@ -94,7 +94,9 @@ async def test_a_disk_that_hangs_costs_the_sink_its_deadline_and_is_recorded(tmp
     summary = await recorder.close()
     os.close(read)
     assert summary.rows == 100_000
-    assert Trace.open(recorder.folder).marked() == (Interval(IntervalKind.OVERFLOW, 100_000, 150_000),)
+    # The mark that went into the pipe is missing in the journal, and the trace does not pretend otherwise.
+    lost, untold = Interval(IntervalKind.OVERFLOW, 100_000, 150_000), Interval(IntervalKind.GAP, 0, 100_000)
+    assert Trace.open(recorder.folder).marked() == (lost, untold)
 
 
 async def test_a_full_disk_comes_up_at_the_sink_and_at_close_and_can_be_salvaged(tmp_path: Path) -> None:

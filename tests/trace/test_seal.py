@@ -14,15 +14,13 @@ from hypothesis import strategies as st
 
 from drivers.api import Block, Interval, IntervalKind
 from labd.errors import TraceError
-from labd.trace.layout import PYRAMID
-from labd.trace.meta import read_meta
-from labd.trace.pyramid import read_pyramid
+from labd.trace.layout import LEVELS
 from labd.trace.reader import Trace
-from labd.trace.seal import SealState, salvage, seal, verify
+from labd.trace.seal import SEALED_FILES, SealState, salvage, seal, verify
 from labd.trace.writer import TraceWriter
-from tests.trace.recording import D, I, V, cut, make_meta, make_signal, record
+from tests.trace.recording import D, I, V, cut, make_meta, make_signal, record, rows_of
 
-SEALED = {"meta.json", "journal.jsonl", "pyramid.arrow", "samples.parquet", "seal.json"}
+SEALED = {*SEALED_FILES, "seal.json"}
 ROWS = 130_123
 SIGNAL = make_signal(ROWS, quantities=(I, V, D))
 
@@ -171,7 +169,7 @@ def test_salvage_takes_every_whole_batch_and_makes_the_pyramid_again(
     size = (folder / "samples.arrow").stat().st_size
     os.truncate(folder / "samples.arrow", max(0, size - lost))
     if not whole_pyramid:
-        os.truncate(folder / "pyramid.arrow", max(0, (folder / "pyramid.arrow").stat().st_size - pyramid_lost))
+        os.truncate(folder / "pyramid-0.bin", max(0, (folder / "pyramid-0.bin").stat().st_size - pyramid_lost))
     seen = Trace.open(folder).rows
     with pytest.raises(TraceError, match="cut off"):
         seal(folder)
@@ -181,8 +179,8 @@ def test_salvage_takes_every_whole_batch_and_makes_the_pyramid_again(
     trace = Trace.open(folder)
     for quantity, values in SIGNAL.items():
         np.testing.assert_array_equal(trace.samples(quantity), values[: made.rows])
-    rows = read_pyramid(folder / PYRAMID, read_meta(folder))
-    assert int(rows["count"].sum()) == made.rows
+    for level in range(LEVELS):
+        assert int(rows_of(folder, level)["count"].sum()) == made.rows
     power = SIGNAL[I][: made.rows].astype(np.float64) * SIGNAL[V][: made.rows]
     assert trace.energy(0, made.rows) == pytest.approx(power.sum() * trace.period_s, rel=1e-12)
     verify(folder)
@@ -191,7 +189,7 @@ def test_salvage_takes_every_whole_batch_and_makes_the_pyramid_again(
 
 def test_a_recording_killed_before_its_first_file_is_an_empty_trace(tmp_path: Path) -> None:
     folder = record(tmp_path, make_signal(10))
-    for name in ("samples.arrow", "pyramid.arrow", "journal.jsonl"):
+    for name in ("samples.arrow", "samples.index", "pyramid-0.bin", "journal.jsonl"):
         (folder / name).unlink()
     assert salvage(folder).rows == 0
     assert verify(folder).state is SealState.SALVAGED

@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 
 from drivers.api import Block, Interval, IntervalKind, Quantity
 from labd.errors import TraceError
-from labd.trace.layout import BLOCK, PYRAMID, SAMPLES
-from labd.trace.meta import read_meta
-from labd.trace.pyramid import read_pyramid
+from labd.trace.layout import BLOCK, LEVELS, SAMPLES
 from labd.trace.reader import Trace
 from labd.trace.writer import TraceWriter
-from tests.trace.recording import D, I, V, cut, make_meta, make_signal, record
+from tests.trace.recording import D, I, V, cut, make_meta, make_signal, record, rows_of
 
 
 @settings(max_examples=25, deadline=None)
@@ -27,11 +25,8 @@ def test_any_block_sizes_give_the_same_samples_and_pyramid(sizes: list[int], row
     signal = make_signal(rows, quantities=(I, V, D))
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         a, b = record(Path(one), signal, sizes), record(Path(two), signal)
-        meta = read_meta(a)
-        left, right = read_pyramid(a / PYRAMID, meta), read_pyramid(b / PYRAMID, meta)
-        assert left.keys() == right.keys()
-        for name in left:
-            np.testing.assert_array_equal(left[name], right[name])
+        for level in range(LEVELS):
+            np.testing.assert_array_equal(rows_of(a, level), rows_of(b, level))
         for quantity, values in signal.items():
             np.testing.assert_array_equal(Trace.open(a).samples(quantity), values)
             np.testing.assert_array_equal(Trace.open(b).samples(quantity), values)
@@ -40,7 +35,7 @@ def test_any_block_sizes_give_the_same_samples_and_pyramid(sizes: list[int], row
 def test_the_pyramid_holds_what_numpy_says_of_each_block(tmp_path: Path) -> None:
     signal = make_signal(2 * BLOCK + 7)
     folder = record(tmp_path, signal, [1, 2, 3, 1500])
-    rows = read_pyramid(folder / PYRAMID, read_meta(folder))
+    rows = rows_of(folder)
     power = signal[I].astype(np.float64) * signal[V]
     assert rows["first"].tolist() == [0, 1000, 2000]
     assert rows["count"].tolist() == [1000, 1000, 7]
@@ -68,7 +63,7 @@ def test_a_jump_of_the_index_is_a_gap_of_nan_and_the_clock_goes_on(tmp_path: Pat
     assert np.isnan(trace.samples(I, 500, 1500)).all()
     assert not trace.samples(D, 500, 1500).any()
     np.testing.assert_array_equal(trace.samples(I, 1500), signal[I][1500:])
-    rows = read_pyramid(summary.folder / PYRAMID, trace.meta)
+    rows = rows_of(summary.folder)
     assert rows["power_finite"].tolist() == [500, 500]
     assert np.isfinite(rows["power_sum"]).all()
     with pytest.raises(TraceError, match="not numbers"):

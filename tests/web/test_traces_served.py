@@ -12,6 +12,7 @@ import pytest
 
 from labd.errors import ConfigError
 from labd.keep.store import TraceStore
+from labd.trace.seal import SEALED_FILES
 from labd.web.server import Served, serve_traces
 
 SAMPLES = bytes(range(256)) * 1000
@@ -26,14 +27,13 @@ def store(tmp_path: Path) -> Path:
     content = {
         "meta.json": b"{}",
         "journal.jsonl": b"",
-        "pyramid.arrow": b"pyramid",
+        **{f"pyramid-{level}.bin": b"pyramid" for level in range(4)},
         "samples.parquet": SAMPLES,
     }
     for name, data in content.items():
         (sealed / name).write_bytes(data)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    order = ("meta.json", "journal.jsonl", "pyramid.arrow", "samples.parquet")
-    seal = {"format": 1, "trace_id": "t-1", "state": "sealed", "rows": 3, "sha256": {n: digests[n] for n in order}}
+    seal = {"format": 2, "trace_id": "t-1", "state": "sealed", "rows": 3, "sha256": digests}
     (sealed / "seal.json").write_text(json.dumps(seal, indent=1, separators=(",", ": ")) + "\n")
     (sealed / "notes.txt").write_text("not part of a trace")
     recording = store / "t-2"
@@ -63,7 +63,7 @@ async def test_a_sealed_trace_is_listed_with_its_digests(http: aiohttp.ClientSes
         listing = await response.json()
     assert (listing["trace_id"], listing["state"]) == ("t-1", "sealed")
     files = {file["name"]: file for file in listing["files"]}
-    assert set(files) == {"meta.json", "journal.jsonl", "pyramid.arrow", "samples.parquet", "seal.json"}
+    assert set(files) == {*SEALED_FILES, "seal.json"}
     assert files["samples.parquet"]["size"] == len(SAMPLES)
     assert files["samples.parquet"]["sha256"] == hashlib.sha256(SAMPLES).hexdigest()
     assert files["seal.json"]["sha256"] is None

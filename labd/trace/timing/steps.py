@@ -119,7 +119,7 @@ def trace_timebase(trace: Trace) -> Timebase:
     """
     meta = trace.meta
     if meta.tick_rate_hz is None or meta.tick_clock_ppm is None:
-        raise TimebaseError("the trace declares no tick rate", where=str(trace.folder))
+        raise TimebaseError("the trace declares no tick rate", where=trace.where)
     u_stretch = max(rate_prior(meta.sample_clock_ppm, meta.tick_clock_ppm), 1e-9)
     syncs = [
         Anchor(pulse.ticks, pulse.sample, max(pulse.u_latency_s / meta.period_s, U_SAMPLE_MIN))
@@ -129,7 +129,7 @@ def trace_timebase(trace: Trace) -> Timebase:
         (c for c in meta.columns if not is_digital(c.quantity)), None
     )
     if column is None:
-        raise TimebaseError("the trace has no column in which an edge can be a step", where=str(trace.folder))
+        raise TimebaseError("the trace has no column in which an edge can be a step", where=trace.where)
     quantity = column.quantity
 
     def read(start: int, stop: int) -> npt.NDArray[np.float32]:

@@ -42,7 +42,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, form: Format, l
     out = tmp_path / "out"
     out.mkdir()
     ended = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, form.value, trace.folder, out / "t", str(limit)],
+        [sys.executable, "-c", FULL_DISK, form.value, trace.where, out / "t", str(limit)],
         capture_output=True,
         text=True,
         timeout=60,
