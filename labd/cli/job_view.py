@@ -38,6 +38,13 @@ _FIGURES = (
     ("board_inferences_per_s", "throughput, this board", 1.0, "inferences/s"),
 )
 """Keys of a score's result that are estimates: what they are, and the scale and unit that people use."""
+_PUBLISHED = (
+    ("median_uj_per_inference", "energy per inference", " µJ"),
+    ("median_inferences_per_s", "throughput", " inferences/s"),
+    ("top1_percent", "top-1 accuracy", " %"),
+    ("auc", "area under the ROC curve", ""),
+)
+"""Keys of what another runner printed; no uncertainty came with it."""
 
 
 def print_jobs(jobs: Sequence[JobSummary]) -> None:
@@ -97,6 +104,9 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
         interval = f"{low:.2f} to {high:.2f} % ({100 * result['coverage']:g} %)"
         made_of = f"{result['correct']} of {result['samples']} inputs"
         yield "top-1 accuracy", f"{100 * result['top1']:.2f} %", interval, made_of
+    for key, what, unit in _PUBLISHED:
+        if isinstance(value := result.get(key), float):
+            yield f"{what}, as published", f"{value:.10g}{unit}", "-", made_of
 
 
 def _print_run(run: RunDocument) -> None:
