@@ -105,8 +105,8 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
         made_of = f"{result['correct']} of {result['samples']} inputs"
         yield "top-1 accuracy", f"{100 * result['top1']:.2f} %", interval, made_of
     for key, what, unit in _PUBLISHED:
-        if isinstance(value := result.get(key), float):
-            yield f"{what}, as published", f"{value:.10g}{unit}", "-", made_of
+        if isinstance(printed := result.get(key), float):
+            yield f"{what}, as published", f"{printed:.10g}{unit}", "-", made_of
 
 
 def _print_run(run: RunDocument) -> None:
