@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -103,7 +103,7 @@ async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIte
         async with (
             serve_traces(traces, config.http.listen) as web,
             Devices(config.instrument, drivers, database) as devices,
-            _archiving(config, database, traces),
+            _archiving(config, database, traces) as archive_notice,
             _at_work(
                 config,
                 Bench(devices, drivers, database, ProgressFeed(), config.traces_dir),
@@ -111,6 +111,7 @@ async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIte
                 traces_url=web.url,
                 traces=traces,
                 reserve=reserve,
+                archive_notice=archive_notice,
             ),
         ):
             yield
@@ -134,16 +135,19 @@ def _prepare(config: LabConfig, traces: TraceStore) -> None:
 
 
 @asynccontextmanager
-async def _archiving(config: LabConfig, database: Database, traces: TraceStore) -> AsyncIterator[None]:
-    """Traces go to the archive inside the block, if the lab has one; an upload that is cut off begins anew."""
+async def _archiving(config: LabConfig, database: Database, traces: TraceStore) -> AsyncIterator[Callable[[], str]]:
+    """Traces go to the archive inside the block, if the lab has one; an upload that is cut off begins anew.
+
+    What it yields says why the archive cannot be used, if so.
+    """
     if traces.archive is None:
-        yield
+        yield str
         return
-    archivist = Archivist(database, traces, traces.archive, keep_local=config.store.local_copies)
+    archivist = Archivist(config.lab.name, database, traces, traces.archive, keep_local=config.store.local_copies)
     async with asyncio.TaskGroup() as group:
         working = group.create_task(archivist.run(), name="archivist")
         try:
-            yield
+            yield lambda: archivist.notice
         finally:
             working.cancel()
 
@@ -175,11 +179,22 @@ async def _recover(config: LabConfig, database: Database) -> None:
 
 @asynccontextmanager
 async def _at_work(
-    config: LabConfig, bench: Bench, broker: Endpoint, *, traces_url: str, traces: TraceStore, reserve: Reserve
+    config: LabConfig,
+    bench: Bench,
+    broker: Endpoint,
+    *,
+    traces_url: str,
+    traces: TraceStore,
+    reserve: Reserve,
+    archive_notice: Callable[[], str],
 ) -> AsyncIterator[None]:
     """Dispatcher and MQTT session; runs are stopped first, and their ends told, while the watchdog is still fed."""
     watch = SpaceWatch(config.keep, partial(free_bytes, config.traces_dir))
-    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench), lambda: watch.captures_start)
+
+    async def captures_start() -> bool:  # each of the two knows the other
+        return await housekeeper.captures_start()
+
+    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench), captures_start)
     housekeeper = Housekeeper(
         config.lab.name,
         bench.database,
@@ -196,6 +211,7 @@ async def _at_work(
         cancel_run=dispatcher.cancel,
         traces_url=traces_url,
         space=lambda: watch.seen,
+        archive=archive_notice,
         collect=housekeeper.wake,
     )
     await housekeeper.begin()

@@ -67,11 +67,17 @@ class Housekeeper:
         self._look_s = look_s
         self._now = now
         self._woken = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._log = structlog.get_logger()
 
     def wake(self) -> None:
         """Ask for a round now."""
         self._woken.set()
+
+    async def captures_start(self) -> bool:
+        """Whether there is room for a capture, by a look at the disk as it is now."""
+        await self._try(self._look)
+        return self._watch.captures_start
 
     async def begin(self) -> None:
         """Finish what a kill has left of a deletion, and look at the disk for the first time."""
@@ -104,9 +110,10 @@ class Housekeeper:
 
     async def _look(self) -> None:
         """Measure; a change is told to all who must know."""
-        if not await asyncio.to_thread(self._watch.look):
-            return
-        seen = self._watch.seen
+        async with self._looking:
+            if not await asyncio.to_thread(self._watch.look):
+                return
+            seen = self._watch.seen
         self._space_changed()
         now = self._now()
         if seen.state is SpaceState.ENOUGH:

@@ -7,7 +7,7 @@ daemon, whose next start recovers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Work(Protocol):
         ...
 
 
-def always() -> bool:
+async def always() -> bool:
     """A lab that has room for every capture."""
     return True
 
@@ -51,11 +51,16 @@ class Dispatcher:
         config: The lab.
         database: Where jobs wait.
         work: What does them.
-        captures_start: Whether there is room for a capture; jobs that need one wait until it says so after a `wake`.
+        captures_start: Whether there is room for a capture now; jobs that need one wait until it says so after a
+            `wake`.
     """
 
     def __init__(
-        self, config: LabConfig, database: Database, work: Work, captures_start: Callable[[], bool] = always
+        self,
+        config: LabConfig,
+        database: Database,
+        work: Work,
+        captures_start: Callable[[], Awaitable[bool]] = always,
     ) -> None:
         self._config = config
         self._database = database
@@ -92,7 +97,8 @@ class Dispatcher:
             lambda session: (ledger.queued_jobs(session), ledger.free_boards(session))
         )
         waiting = [Waiting(job.id, self._work.requirement(job)) for job in jobs if job.id is not None]
-        if not self._captures_start():  # a job that needs no capture passes those that wait for room
+        if any(job.requirement.captures for job in waiting) and not await self._captures_start():
+            # a job that needs no capture passes those that wait for room
             waiting = [job for job in waiting if not job.requirement.captures]
         return assign(waiting, free, self._config)
 

@@ -68,7 +68,7 @@ class House:
 
 @asynccontextmanager
 async def house(
-    folder: Path, keep: Keep, disk: Disk, fill: Callable[[Session], None] = lambda _: None
+    folder: Path, keep: Keep, disk: Disk, fill: Callable[[Session], None] = lambda _: None, *, look_s: float = 0.01
 ) -> AsyncIterator[House]:
     async with record(folder) as database:
         await database.write(fill)
@@ -89,7 +89,7 @@ async def house(
             Reserve(folder, 100_000),
             salvage=salvage,
             space_changed=lambda: kept.changes.append(watch.seen.state),
-            look_s=0.01,
+            look_s=look_s,
             now=lambda: NOW,
         )
         kept = House(database, disk, watch, housekeeper, folder)
@@ -119,6 +119,14 @@ async def test_a_lab_that_starts_on_a_full_disk_knows_it_before_anything_starts(
     async with house(tmp_path, Keep(), Disk(free_gb=1)) as kept:
         assert kept.watch.seen.state is SpaceState.CRITICAL
         assert kept.salvaged == 0
+
+
+async def test_who_asks_for_room_hears_of_the_disk_as_it_is_now(tmp_path: Path) -> None:
+    async with house(tmp_path, Keep(), Disk(), look_s=60) as kept:
+        assert await kept.housekeeper.captures_start()
+        kept.disk.free_gb = 1
+        assert not any(await asyncio.gather(*(kept.housekeeper.captures_start() for _ in range(5))))
+        assert kept.changes == [SpaceState.CRITICAL]
 
 
 async def test_a_critical_disk_makes_room_until_captures_may_start_again(tmp_path: Path) -> None:

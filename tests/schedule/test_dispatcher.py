@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, JobState, RunState
 from labd.model.tables import Board, Job, Lease, Run
-from labd.schedule.dispatcher import Dispatcher
+from labd.schedule.dispatcher import Dispatcher, always
 from labd.schedule.match import Requirement
 from tests.schedule.rack import BOARDS, rack
 
@@ -55,7 +55,7 @@ class HeldWork:
 
 @asynccontextmanager
 async def lab(
-    folder: Path, captures_start: Callable[[], bool] = lambda: True
+    folder: Path, captures_start: Callable[[], Awaitable[bool]] = always
 ) -> AsyncIterator[tuple[Database, HeldWork, Dispatcher, asyncio.Task[None]]]:
     url = f"sqlite:///{folder / 'labd.db'}"
     upgrade(url)
@@ -168,7 +168,11 @@ async def test_what_a_dead_daemon_left_running_is_interrupted_and_queued_again(t
 
 async def test_without_room_for_a_trace_only_jobs_that_need_none_start(tmp_path: Path) -> None:
     room = False
-    async with lab(tmp_path, lambda: room) as (database, work, dispatcher, _):
+
+    async def captures_start() -> bool:
+        return room
+
+    async with lab(tmp_path, captures_start) as (database, work, dispatcher, _):
         energy = await submit(database, mode=Mode.ENERGY)
         accuracy = await submit(database)
         dispatcher.wake()
