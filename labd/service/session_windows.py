@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ from labd.trace.sessions.energy_file import pieces
 from labd.trace.sessions.published import Capture, PrintedWindow, ResultsSet, SessionError, Span
 
 MICRO = 1e-6
+_EXACT = Context(prec=400)
+"""Room for every digit of any float64: a flipped bit makes a sample of 1e38 µJ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class WindowFigures:
 
 def rounded_as(value: float, printed: Decimal) -> Decimal:
     """A figure with as many decimals as the printed one."""
-    return Decimal(value).quantize(Decimal(1).scaleb(int(printed.as_tuple().exponent)), rounding=ROUND_HALF_UP)
+    step = Decimal(1).scaleb(int(printed.as_tuple().exponent))
+    return Decimal(value).quantize(step, rounding=ROUND_HALF_UP, context=_EXACT)
 
 
 def window_figures(results: ResultsSet) -> tuple[WindowFigures, ...]:

@@ -194,7 +194,8 @@ def _accuracy(session: Session) -> tuple[str, Compared]:
     labelled = [(each, each.expected) for each in results.inferences if each.expected is not None and each.results]
     whole = bool(labelled) and len(labelled) == len(results.inferences)
     if detects:
-        return metric, _compared(_auc(labelled) if whole else None, printed.auc)
+        both = len({label for _, label in labelled}) > 1
+        return metric, _compared(_auc(labelled) if whole and both else None, printed.auc)
     ours = score_accuracy(*_columns(labelled), top1_target=0.0).top1 if whole else None
     # Published in %: rounded there, and shown as a share.
     percent = _compared(None if ours is None else 100 * ours, printed.top1_percent)

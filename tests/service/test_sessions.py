@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from labd.errors import LabError
 from labd.score.uncertainty import TermName
 from labd.service.sessions import score_sessions
 from labd.trace.sessions.published import SessionError
@@ -151,3 +155,44 @@ def test_a_log_that_asked_for_other_inferences_than_results_print_is_refused(tmp
     log.write_text(log.read_text().replace("dut infer 100 1", "dut infer 90 1"))
     with pytest.raises(SessionError, match="window 2 has 100 inferences, the board was asked for 90"):
         score_sessions(folder)
+
+
+@pytest.mark.parametrize("bit", [0, 12, 23, 29, 30, 31])
+def test_no_flipped_bit_of_a_sample_in_a_window_goes_unseen(tmp_path: Path, bit: int) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws", trials=1)
+    path = made.write_energy() / "trace1-energy.bin"
+    data = bytearray(path.read_bytes())
+    place = 5 + 4 * round((made.times_s[1] + 0.3) * 1000)
+    (word,) = struct.unpack_from("<I", data, place)
+    struct.pack_into("<I", data, place, word ^ (1 << bit))
+    path.write_bytes(data)
+    (score,) = score_sessions(tmp_path / "kws")
+    # the last bits of a float32 lie below the printed digits
+    assert bool(score.missed) == (bit > 8)
+    json.dumps(score.document(), allow_nan=False)
+
+
+@pytest.mark.timeout(60)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_session_with_any_byte_changed_is_scored_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("changed") / "kws"
+    if data.draw(st.booleans(), "mlcommons"):
+        MlcommonsSession(folder / "energy", trials=1).write()
+    else:
+        EnergyRunnerSession(folder, trials=1).write_energy()
+    path = data.draw(st.sampled_from(sorted((folder / "energy").iterdir())), "file")
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, min(len(content), 2000) - 1), "place")
+    content[place] = data.draw(st.integers(0, 255), "byte")
+    path.write_bytes(content)
+    named = ""
+    try:
+        json.dumps(score_sessions(folder)[0].document(), allow_nan=False)
+    except LabError as error:
+        named = error.where
+    else:
+        named = "scored"
+    assert named

@@ -35,6 +35,8 @@ TIMES_FILES = "trace*-timestamps.json"
 _COARSEST = 3
 """Times are printed to 1 ms, or finer; trailing zeros are left out, so the finest one printed tells."""
 _FINEST = 9
+_LONGEST_S = 10**9
+"""A time beyond this is nonsense: 30 years."""
 _PRINTED_STEP = Decimal("0.011")
 """`results.txt` prints times to 0.01 s; how halves are rounded differs."""
 
@@ -135,8 +137,8 @@ def read_times(path: Path) -> tuple[Decimal, ...]:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise SessionError(f"timestamp {number} is {value!r}, not a number", where=where)
         time_s = Decimal(value)
-        if not time_s.is_finite() or time_s < 0:
-            raise SessionError(f"timestamp {number} is {value}, not a finite time of at least 0 s", where=where)
+        if not time_s.is_finite() or not 0 <= time_s <= _LONGEST_S:
+            raise SessionError(f"timestamp {number} is {value!s:.40}, not a time from 0 s on", where=where)
         times.append(time_s)
     for number, (earlier, later) in enumerate(pairwise(times), start=2):
         if later < earlier:

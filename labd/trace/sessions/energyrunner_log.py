@@ -6,6 +6,7 @@ The board's words are those of the protocol that `labd.dut` speaks; here they ar
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,6 +117,8 @@ class _Reading:
             self.input = PureWindowsPath(load[1]).name  # takes either slash
         elif infer := _INFER.match(command):
             self.finish()
+            if int(infer[1]) < 1:
+                raise SessionError(f"the board was asked for {infer[1]} inferences", where=str(self.path))
             self.draft = _Draft(self.input, int(infer[1]), int(infer[2] or _WARMUPS))
 
     def finish(self) -> None:
@@ -159,9 +162,12 @@ def read_dialogue(path: Path) -> Dialogue:
 
 def _numbers(text: str, path: Path) -> tuple[float, ...]:
     try:
-        return tuple(float(value) for value in text.split(",") if value.strip())
+        values = tuple(float(value) for value in text.split(",") if value.strip())
     except ValueError as error:
         raise SessionError(f"the results [{text}] are not numbers", where=str(path)) from error
+    if not all(map(math.isfinite, values)):
+        raise SessionError(f"the results [{text}] are not all finite", where=str(path))
+    return values
 
 
 def _moment(text: str) -> datetime | None:

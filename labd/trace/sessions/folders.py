@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labd.benchmarks import Mode
-from labd.trace.sessions.energyrunner import ENERGY_FILES, POSTPROC, read_energyrunner
+from labd.trace.sessions.energyrunner import ENERGY_FILES, LOG, POSTPROC, TIMES_FILES, read_energyrunner
 from labd.trace.sessions.mlcommons import RESULTS, RESULTS_JSON, read_mlcommons
 from labd.trace.sessions.published import ResultsSet, Session, SessionError
 
@@ -63,7 +63,7 @@ def _sessions(path: Path, root: Path, depth: int) -> list[Session]:
         read = read_set(path)
         folder = path.parent if path.name == read.mode.value else path
         return [_session(folder, root, {read.mode: read})]
-    modes = [path / mode.value for mode in Mode if (path / mode.value).is_dir() and any((path / mode.value).iterdir())]
+    modes = [path / mode.value for mode in Mode if _has_part_of_a_set(path / mode.value)]
     if modes:
         sets = {read.mode: read for read in map(read_set, modes)}
         return [_session(path, root, sets)]
@@ -79,6 +79,11 @@ def _sessions(path: Path, root: Path, depth: int) -> list[Session]:
 def _is_set(folder: Path) -> bool:
     names = (RESULTS, RESULTS_JSON, POSTPROC)
     return any((folder / name).is_file() for name in names) or any(folder.glob(ENERGY_FILES))
+
+
+def _has_part_of_a_set(folder: Path) -> bool:
+    """Whether somebody meant this to be a results set: one that lacks a file is to be refused, not passed over."""
+    return folder.is_dir() and (_is_set(folder) or (folder / LOG).is_file() or any(folder.glob(TIMES_FILES)))
 
 
 def _session(folder: Path, root: Path, sets: dict[Mode, ResultsSet]) -> Session:

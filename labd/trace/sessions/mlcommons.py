@@ -43,6 +43,8 @@ _MONITOR_BAUD = "at 3686400 baud"
 _MODES = {"e": Mode.ENERGY, "p": Mode.PERFORMANCE, "a": Mode.ACCURACY}
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Energy = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+"""A sample beyond a megajoule is nonsense."""
 
 
 class _Entry(BaseModel):
@@ -58,7 +60,7 @@ class _Infer(_Entry):
 
 
 class _Power(_Entry):
-    samples: list[Finite] = Field(min_length=1)
+    samples: list[Energy] = Field(min_length=1)
     timestamps: list[tuple[str, Annotated[int, Field(ge=0)]]]
     voltage: Finite | None = None
 

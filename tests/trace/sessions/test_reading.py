@@ -111,6 +111,8 @@ BIN, TIMES, RESULTS, LOG = "trace1-energy.bin", "trace1-timestamps.json", "resul
         (_edit(TIMES, lambda data: data[:-3]), TIMES, "not JSON"),
         (_edit(TIMES, lambda data: b"[NaN]"), TIMES, "timestamp 1 is NaN"),
         (_edit(TIMES, lambda data: b"[-1.0]"), TIMES, "timestamp 1 is -1.0"),
+        (_edit(TIMES, lambda data: b"[1e999999999]"), TIMES, "timestamp 1 is 1E+999999999"),
+        (_edit(TIMES, lambda data: b"[" + b"9" * 5000 + b"]"), TIMES, "not JSON"),
         (_edit(TIMES, lambda data: b'[0.1, "0.2"]'), TIMES, "timestamp 2 is '0.2'"),
         (_edit(TIMES, lambda data: b"{}"), TIMES, "no list"),
         (_edit(TIMES, lambda data: b"[1.0, 0.9]"), TIMES, "timestamp 2 is 0.9 s, before"),
@@ -124,6 +126,8 @@ BIN, TIMES, RESULTS, LOG = "trace1-energy.bin", "trace1-timestamps.json", "resul
         (_edit(RESULTS, lambda data: data.replace(b" uJ\r", b"nan uJ\r")), RESULTS, "'Energy' of window 2"),
         (_edit(LOG, lambda data: b"hello\n"), LOG, "no line of an EnergyRunner log"),
         (_edit(LOG, lambda data: data.replace(b"[0.000,", b"[oops,")), LOG, "not numbers"),
+        (_edit(LOG, lambda data: data.replace(b"[0.000,", b"[nan,")), LOG, "not all finite"),
+        (_edit(LOG, lambda data: data.replace(b'infer 100 1"', b'infer 0 1"')), LOG, "asked for 0 inferences"),
     ],
 )
 def test_a_damaged_energyrunner_session_is_refused_by_file_and_field(
@@ -160,6 +164,7 @@ def _power(key: str, value: object) -> Callable[[list[dict[str, object]]], objec
     [
         (_power("samples", [1e-5, float("nan")]), "[1].power.samples[1]"),
         (_power("samples", []), "[1].power.samples"),
+        (_power("samples", [1e-5, 1e300]), "[1].power.samples[1]"),
         (_power("samples", [1e-5] * 20), "does not lie in 20 samples"),
         (_power("timestamps", [["0", 5], ["1", 4]]), "[1].power.timestamps go back"),
         (_power("timestamps", [["0", -5], ["1", 4]]), "[1].power.timestamps[0][1]"),
