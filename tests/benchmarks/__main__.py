@@ -19,12 +19,19 @@ from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.submit_latency import submit_latency
+from tests.benchmarks.trace_long import trace_long
+from tests.benchmarks.trace_read import trace_against_json, trace_read
+from tests.benchmarks.trace_record import trace_record
 
-BENCHMARKS: Mapping[str, Callable[[], Awaitable[Figure]]] = {
+BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
     "submit_latency": submit_latency,
     "daemon_overhead": daemon_overhead,
+    "trace_record": trace_record,
+    "trace_read": trace_read,
+    "trace_against_json": trace_against_json,
+    "trace_long": trace_long,
 }
 OUT = Path("build/bench.json")
 
@@ -57,10 +64,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print what bench.json holds in place of the table")
     arguments = parser.parse_args()
     notes = Console(stderr=True)
-    figures = []
+    figures: list[Figure] = []
     for name in arguments.only or BENCHMARKS:
         notes.print(f"{name} runs")
-        figures.append(asyncio.run(_run(BENCHMARKS[name])))
+        figures.extend(asyncio.run(_run(BENCHMARKS[name])))
     documents = json.dumps([document(figure) for figure in figures], indent=1)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(documents + "\n", encoding="utf-8")
@@ -71,7 +78,7 @@ def main() -> int:
     return 0 if all(figure.ok for figure in figures) else 1
 
 
-async def _run(benchmark: Callable[[], Awaitable[Figure]]) -> Figure:
+async def _run(benchmark: Callable[[], Awaitable[tuple[Figure, ...]]]) -> tuple[Figure, ...]:
     return await benchmark()
 
 

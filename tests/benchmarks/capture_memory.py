@@ -26,7 +26,7 @@ def rss_anon_mb() -> float:
     return int(found[1]) * 1024 / 1e6
 
 
-async def capture_memory(samples: int = 100_000_000) -> Figure:
+async def capture_memory(samples: int = 100_000_000) -> tuple[Figure, ...]:
     """Most memory that a capture of `samples` took at any moment, over that of the idle process before it, MB.
 
     The recording process is a fresh one, with driver and analyzer open and the capture configured before it counts.
@@ -51,13 +51,15 @@ async def capture_memory(samples: int = 100_000_000) -> Figure:
     if process.returncode:
         raise RuntimeError(f"the recording process ended with {process.returncode}")
     idle_mb, most_mb = map(float, out.split())
-    return Figure(
-        "capture_memory",
-        most_mb - idle_mb,
-        "MB",
-        LIMIT_MB,
-        Better.LOWER,
-        f"the idle process before it, {idle_mb:.0f} MB; at most {most_mb:.0f} MB in {samples / 1e6:g} M samples",
+    return (
+        Figure(
+            "capture_memory",
+            most_mb - idle_mb,
+            "MB",
+            LIMIT_MB,
+            Better.LOWER,
+            f"the idle process before it, {idle_mb:.0f} MB; at most {most_mb:.0f} MB in {samples / 1e6:g} M samples",
+        ),
     )
 
 

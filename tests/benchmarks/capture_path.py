@@ -17,7 +17,7 @@ from tests.benchmarks.recording import CAPTURE_S, CHANNEL, REQUEST, capture, opt
 LIMIT = 0.5
 
 
-async def capture_path(samples: int = 60_000_000, rounds: int = 7) -> Figure:
+async def capture_path(samples: int = 60_000_000, rounds: int = 7) -> tuple[Figure, ...]:
     """Throughput of driver and recorder, over that of receiving the same bytes and writing them with no parsing.
 
     Both take one log of `samples` from the same server process, turn about, and both end when their file is durable.
@@ -47,12 +47,14 @@ async def capture_path(samples: int = 60_000_000, rounds: int = 7) -> Figure:
                 shutil.rmtree(summary.folder)
     finally:
         shutil.rmtree(folder)
-    return Figure(
-        "capture_path",
-        median_ratio(ours, bare),
-        "1",
-        LIMIT,
-        Better.HIGHER,
-        f"recv and write of the same bytes, no parsing: {statistics.median(bare) / 1e6:.0f} M samples/s, "
-        f"labd {statistics.median(ours) / 1e6:.0f}; {median_ratio(ours, volatile):.2f} of a bare file not synced",
+    return (
+        Figure(
+            "capture_path",
+            median_ratio(ours, bare),
+            "1",
+            LIMIT,
+            Better.HIGHER,
+            f"recv and write of the same bytes, no parsing: {statistics.median(bare) / 1e6:.0f} M samples/s, "
+            f"labd {statistics.median(ours) / 1e6:.0f}; {median_ratio(ours, volatile):.2f} of a bare file not synced",
+        ),
     )

@@ -43,7 +43,7 @@ REST_S = 30.0
 LOOK_S = 0.1
 
 
-async def daemon_overhead(min_window_s: float = 1.2, jobs: int = 3) -> Figure:
+async def daemon_overhead(min_window_s: float = 1.2, jobs: int = 3) -> tuple[Figure, ...]:
     """Share of a job's wall time in which its board was not needed; mean over `jobs` energy jobs of five trials.
 
     Everything is as in life: Mosquitto, the daemon and a rack at speed 1 are processes of their own. The wall time runs
@@ -75,13 +75,15 @@ async def daemon_overhead(min_window_s: float = 1.2, jobs: int = 3) -> Figure:
     finally:
         shutil.rmtree(folder)
     wall_s, need_s = sum(walls) / jobs, sum(needs) / jobs
-    return Figure(
-        "daemon_overhead",
-        1.0 - need_s / wall_s,
-        "1",
-        LIMIT,
-        Better.LOWER,
-        f"wall time of a job, {wall_s:.2f} s; its board was needed for {need_s:.2f} s of it",
+    return (
+        Figure(
+            "daemon_overhead",
+            1.0 - need_s / wall_s,
+            "1",
+            LIMIT,
+            Better.LOWER,
+            f"wall time of a job, {wall_s:.2f} s; its board was needed for {need_s:.2f} s of it",
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark finds: one number, held against a limit that does not depend on the machine."""
+"""What a benchmark finds: numbers, each held against a limit that does not depend on the machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Better(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One benchmark's outcome.
+    """One number that a benchmark finds.
 
     Args:
-        name: The benchmark.
+        name: What it tells.
         value: What was found.
         unit: Its unit; "1" for a ratio.
         limit: What it has to reach, or must not pass.

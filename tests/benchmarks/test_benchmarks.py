@@ -6,26 +6,29 @@ import math
 
 import pytest
 
-from tests.benchmarks.__main__ import BENCHMARKS, document
+from tests.benchmarks.__main__ import document
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.submit_latency import submit_latency
+from tests.benchmarks.trace_long import trace_long
+from tests.benchmarks.trace_read import trace_against_json, trace_read
+from tests.benchmarks.trace_record import trace_record
 
 
-def check(figure: Figure, name: str) -> None:
-    assert figure.name == name
-    assert name in BENCHMARKS
-    assert math.isfinite(figure.value)
-    assert figure.against
-    assert document(figure).keys() == {"name", "value", "unit", "limit", "better", "ok", "against"}
+def check(figures: tuple[Figure, ...], *names: str) -> None:
+    assert tuple(figure.name for figure in figures) == names
+    for figure in figures:
+        assert math.isfinite(figure.value)
+        assert figure.against
+        assert document(figure).keys() == {"name", "value", "unit", "limit", "better", "ok", "against"}
 
 
 async def test_the_capture_path_is_measured() -> None:
-    figure = await capture_path(samples=300_000, rounds=2)
-    check(figure, "capture_path")
-    assert figure.value > 0
+    figures = await capture_path(samples=300_000, rounds=2)
+    check(figures, "capture_path")
+    assert figures[0].value > 0
 
 
 async def test_the_memory_of_a_capture_is_measured() -> None:
@@ -33,15 +36,39 @@ async def test_the_memory_of_a_capture_is_measured() -> None:
 
 
 async def test_the_latency_of_a_submit_is_measured() -> None:
-    figure = await submit_latency(each=3)
-    check(figure, "submit_latency")
-    assert figure.value > 0
+    figures = await submit_latency(each=3)
+    check(figures, "submit_latency")
+    assert figures[0].value > 0
 
 
 async def test_the_overhead_of_the_daemon_is_measured() -> None:
-    figure = await daemon_overhead(min_window_s=0.1, jobs=1)
-    check(figure, "daemon_overhead")
-    assert figure.value < 1
+    figures = await daemon_overhead(min_window_s=0.1, jobs=1)
+    check(figures, "daemon_overhead")
+    assert figures[0].value < 1
+
+
+async def test_the_cost_of_recording_is_measured() -> None:
+    figures = await trace_record(samples=600_000, rounds=2)
+    check(figures, "trace_record", "trace_record_cpu")
+    assert all(figure.value > 0 for figure in figures)
+
+
+async def test_the_cost_of_reading_is_measured() -> None:
+    figures = await trace_read(samples=600_000, rounds=1)
+    names = ("trace_energy_hot", "trace_energy_sealed")
+    errors = tuple(f"{name}_error" for name in names)
+    check(figures, names[0], errors[0], names[1], errors[1], "trace_read_all", "trace_size")
+    assert all(figure.ok for figure in figures if figure.name in errors)
+
+
+async def test_a_trace_is_held_against_a_json_of_the_same_samples() -> None:
+    check(await trace_against_json(samples=20_000, rounds=1), "trace_against_json")
+
+
+async def test_a_long_trace_is_held_against_a_short_one() -> None:
+    figures = await trace_long(samples=600_000, short=300_000, rounds=2)
+    names = ("trace_open", "trace_open_flat", "trace_overview", "trace_overview_flat", "trace_memory")
+    check(figures, *names)
 
 
 @pytest.mark.parametrize(
