@@ -25,10 +25,12 @@ from labd.trace.seal import Seal, read_seal
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-PART = 8 << 20
-"""Bytes of a part of an upload, and of a request of a check."""
+PART = 5 << 20
+"""Bytes of a part of an upload, the least that S3 takes, and of a request of a check."""
 PARTS_MAX = 9_000
-"""Most parts of an upload; S3 takes 10,000, so the parts of a file of more than 75 GB are larger."""
+"""Most parts of an upload; S3 takes 10,000, so the parts of a file of more than 47 GB are larger."""
+PIECE = 1 << 20
+"""Bytes that are read of a file at once."""
 PARTS_AT_ONCE = 2
 PROBE = "labd-probe"
 """What is put there to see whether it takes anything; it lies in no trace's folder."""
@@ -211,13 +213,13 @@ class Archive:
         part = max(PART, -(-size // PARTS_MAX))
         try:
             if size <= part:
-                data = await asyncio.to_thread(lambda: b"".join(_pieces(file, part, digest)))
+                data = await asyncio.to_thread(lambda: b"".join(_pieces(file, digest)))
                 await obstore.put_async(self._store, path, data, use_multipart=False)
             else:
                 await obstore.put_async(
                     self._store,
                     path,
-                    _pieces(file, part, digest),
+                    _pieces(file, digest),
                     use_multipart=True,
                     chunk_size=part,
                     max_concurrency=PARTS_AT_ONCE,
@@ -288,12 +290,12 @@ def _size(file: Path) -> int:
         raise TraceError(f"the file cannot be read: {error.strerror}", where=str(file)) from error
 
 
-def _pieces(file: Path, size: int, expected: str) -> Iterator[bytes]:
+def _pieces(file: Path, expected: str) -> Iterator[bytes]:
     """A file in pieces; raises `TraceError` at its end, before anything is complete, if it is not what was sealed."""
     digest = hashlib.sha256()
     try:
         with file.open("rb", buffering=0) as stream:
-            while piece := stream.read(size):
+            while piece := stream.read(PIECE):
                 digest.update(piece)
                 yield piece
     except OSError as error:

@@ -54,6 +54,7 @@ class Archivist:
     """Uploads the traces of a lab, one at a time.
 
     Args:
+        lab: The lab's name.
         database: What the lab remembers.
         traces: Where its traces lie.
         archive: Where they are brought.
@@ -64,6 +65,7 @@ class Archivist:
 
     def __init__(
         self,
+        lab: str,
         database: Database,
         traces: TraceStore,
         archive: Archive,
@@ -72,6 +74,7 @@ class Archivist:
         again_s: tuple[float, float] = (AGAIN_MIN_S, AGAIN_MAX_S),
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._lab = lab
         self._database = database
         self._traces = traces
         self._archive = archive
@@ -98,7 +101,7 @@ class Archivist:
             try:
                 busy = await self._archive_some()
             except (PlaceError, StoreError) as error:
-                self._begin_outage(error)
+                await self._begin_outage(error)
                 await asyncio.sleep(self._pause_s(failures))
                 failures += 1
                 continue
@@ -127,7 +130,7 @@ class Archivist:
                 log.error("trace_not_archived", error=str(error))
                 return
         else:
-            self._end_outage()
+            await self._end_outage()
             now = self._now()
             if await self._database.write(lambda session: trace_ledger.archive_trace(session, trace_id, now)):
                 log.info("trace_archived")
@@ -139,16 +142,33 @@ class Archivist:
         row = await self._database.read(lambda session: trace_ledger.get_trace(session, trace_id))
         return row.state is TraceState.REMOVED
 
-    def _begin_outage(self, error: LabError) -> None:
-        """Say it once."""
-        if self.outage is None:
-            self.outage = Outage(self._now(), str(error))
-            self._log.warning("archive_failed", error=str(error))
+    @property
+    def notice(self) -> str:
+        """What an operator should know: since when the archive cannot be used, and why; empty if it can."""
+        return "" if self.outage is None else f"since {self.outage.since:%Y-%m-%d %H:%M} UTC: {self.outage.message}"
 
-    def _end_outage(self) -> None:
+    async def _begin_outage(self, error: LabError) -> None:
+        """Say it once."""
         if self.outage is not None:
-            self._log.info("archive_recovered", since=self.outage.since.isoformat())
-            self.outage = None
+            return
+        self.outage = Outage(self._now(), str(error))
+        self._log.warning("archive_failed", error=str(error))
+        if not isinstance(error, StoreError):
+            await self._note("archive_failed")
+
+    async def _end_outage(self) -> None:
+        if self.outage is None:
+            return
+        self._log.info("archive_recovered", since=self.outage.since.isoformat())
+        self.outage = None
+        await self._note("archive_recovered")
+
+    async def _note(self, state: str) -> None:
+        notice, now = self.notice, self._now()
+        try:
+            await self._database.write(lambda s: ledger_archive.note_archive(s, self._lab, state, notice, now))
+        except StoreError as error:
+            self._log.error("archive_state_not_noted", state=state, error=str(error))
 
     def _pause_s(self, failures: int) -> float:
         """Doubled each time up to the longest, and spread over its upper half so that labs do not come at once."""

@@ -1,4 +1,4 @@
-"""Which archived traces no longer need their local copy; what changes them is in `labd.model.trace_ledger`."""
+"""What the archivist asks and notes beside the states of traces, which `labd.model.trace_ledger` changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import false, true
 from sqlmodel import Session, col, select
 
-from labd.model.tables import Run, Trace
+from labd.model.tables import Event, Run, Trace
 from labd.model.trace_ledger import CLOSED
 
 
@@ -30,3 +30,8 @@ def archived_before(session: Session, before: datetime, limit: int) -> list[str]
         .limit(limit)
     )
     return list(session.exec(query))
+
+
+def note_archive(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
+    """Note that the lab's archive cannot be used, or can be used again."""
+    session.add(Event(at=now, kind="lab", subject=lab, state=state, reason=notice))

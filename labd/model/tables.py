@@ -238,7 +238,7 @@ class Event(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = _time()
     kind: str
-    """`job`, `run`, `trial` (only when one is refused), `trace`, `board`, `instrument`, or `lab` (its free space)."""
+    """`job`, `run`, `trial` (only when one is refused), `trace`, `board`, `instrument`, or `lab` (disk and archive)."""
     subject: str
     state: str
     reason: str = ""

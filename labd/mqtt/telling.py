@@ -122,6 +122,7 @@ class Telling:
                 traces_url=self._lab.traces_url,
                 host_clock=host_clock(),
                 space=self._lab.space(),
+                archive=self._lab.archive(),
             )
         )
         await self._keep([(self._topics.status, status)])

@@ -176,7 +176,9 @@ def removed_devices(session: Session, config: LabConfig) -> tuple[list[str], lis
     return sorted(boards), sorted(instruments)
 
 
-def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock: HostClock, space: Space) -> LabStatus:
+def lab_status(
+    session: Session, *, since: datetime, traces_url: str, host_clock: HostClock, space: Space, archive: str
+) -> LabStatus:
     """The lab as it is now."""
     counted = session.exec(
         select(Job.state, func.count())
@@ -192,6 +194,7 @@ def lab_status(session: Session, *, since: datetime, traces_url: str, host_clock
         running=counts.get(JobState.RUNNING, 0),
         host_clock=host_clock,
         space=SpaceDocument(state=space.state, notice=space.notice),
+        archive=archive,
         traces_url=traces_url,
     )
 

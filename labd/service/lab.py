@@ -37,6 +37,7 @@ class Lab:
         traces_url: Where the web server lists traces, without a final slash.
         now: Wall-clock time, aware.
         space: How much room for traces there was at the last look.
+        archive: Why the archive cannot be used; empty if it can, or there is none.
         collect: Has the traces deleted that were committed to go; called on the event loop, after the commit.
     """
 
@@ -47,4 +48,5 @@ class Lab:
     traces_url: str = "/v1/traces"
     now: Callable[[], datetime] = utc_now
     space: Callable[[], Space] = enough_space
+    archive: Callable[[], str] = str
     collect: Callable[[], None] = nobody_collects

@@ -358,7 +358,10 @@ class SpaceDocument(Message):
 
 
 class LabStatus(Message):
-    """The lab itself; `host_clock` says whether the clock that dates what it tells is disciplined."""
+    """The lab itself; `host_clock` says whether the clock that dates what it tells is disciplined.
+
+    `archive` says since when the archive cannot be used, and why; it is empty if all is well, or there is none.
+    """
 
     state: LabState
     version: str
@@ -367,6 +370,7 @@ class LabStatus(Message):
     running: int
     host_clock: HostClock
     space: SpaceDocument
+    archive: str
     traces_url: str
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from obstore.store import MemoryStore
-from sqlmodel import Session
+from sqlmodel import Session, select
 from structlog.testing import capture_logs
 
 from labd.benchmarks import Mode
@@ -25,7 +25,7 @@ from labd.model.causes import Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, TraceState
-from labd.model.tables import Trace
+from labd.model.tables import Event, Trace
 from tests.keep.sealed import arbitrary_trace, contents, damaged
 from tests.s3_server import ONCE, S3Server, proxy, s3
 
@@ -71,6 +71,7 @@ class Scene:
     @asynccontextmanager
     async def at_work(self, keep_local: timedelta | None = None) -> AsyncIterator[Archivist]:
         archivist = Archivist(
+            "bench-1",
             self.database,
             self.traces,
             self.archive,
@@ -162,16 +163,18 @@ async def test_an_outage_is_told_once_and_then_everything_goes_on(s3: S3Server, 
             async with scene_with(tmp_path, archive) as scene, scene.at_work() as archivist:
                 folder = await scene.sealed("t1")
                 await scene.until(lambda: len(between.requests) > 4)
-                assert archivist.outage is not None
-                assert "503" in archivist.outage.message
+                assert "503" in archivist.notice
                 await scene.sealed("t2", seed=2)
                 between.refuses = lambda method, path: False
                 await scene.until(archived="t1")
                 await scene.until(archived="t2")
-                assert archivist.outage is None
+                assert archivist.notice == ""
+                events = await scene.database.read(lambda s: list(s.exec(select(Event).where(Event.kind == "lab"))))
+                assert [event.state for event in events] == ["archive_failed", "archive_recovered"]
+                assert "503" in events[0].reason
                 assert folder.exists()
-    events = [entry["event"] for entry in logs]
-    assert (events.count("archive_failed"), events.count("archive_recovered")) == (1, 1)
+    told = [entry["event"] for entry in logs]
+    assert (told.count("archive_failed"), told.count("archive_recovered")) == (1, 1)
 
 
 async def test_a_local_copy_goes_when_its_run_has_ended_and_not_before(scene: Scene) -> None:
