@@ -27,6 +27,8 @@ Places = npt.NDArray[np.int64]
 
 HEAD = 1 << 16
 """More bytes than the schema takes at the start of a stream."""
+UNREADABLE = (pa.ArrowException, OSError, EOFError)
+"""What Arrow raises for a message that is none; `EOFError` for zeros, which it takes for the end of the stream."""
 HOLE = 256 * BLOCK
 """Most samples of a chunk that stands for batches that were lost."""
 
@@ -150,7 +152,7 @@ class Batches:
             return
         try:
             found = pa.ipc.read_schema(pa.py_buffer(head))
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise TraceError(f"this is not an Arrow stream: {error}", where=self.where) from error
         if not found.equals(self._schema, check_metadata=True):
             raise TraceError("the file's columns are not those that the sidecar declares", where=self.where)
@@ -182,7 +184,7 @@ class Batches:
             if batch.num_rows != entry.count:
                 return None
             return tuple(batch.column(k).to_numpy() for k in range(len(self.names)))
-        except (pa.ArrowException, OSError):
+        except UNREADABLE:
             return None
 
 

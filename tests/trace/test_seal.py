@@ -187,6 +187,24 @@ def test_salvage_takes_every_whole_batch_and_makes_the_pyramid_again(
     shutil.rmtree(base)
 
 
+def test_a_batch_of_zeros_ends_what_a_power_cut_has_left(tmp_path: Path) -> None:
+    """A file may have grown on the disk before any of its new sectors were written."""
+    writer = TraceWriter.create(tmp_path, make_meta(quantities=(I, V, D)), coalesce_s=0.0)
+    ends = []
+    for block in cut(SIGNAL, [30_000, 20_000]):
+        writer.write(block)
+        ends.append((writer.samples, writer.progress.bytes))
+    folder = writer.close().folder
+    (kept, good), path = ends[0], folder / "samples.arrow"
+    size = path.stat().st_size
+    os.truncate(path, good)
+    os.truncate(path, size)
+    os.truncate(folder / "samples.index", 3 * 64)  # the entry that knows all to be durable came later
+    assert Trace.open(folder).rows == kept
+    assert salvage(folder).rows == kept
+    np.testing.assert_array_equal(Trace.open(folder).samples(I), SIGNAL[I][:kept])
+
+
 def test_a_recording_killed_before_its_first_file_is_an_empty_trace(tmp_path: Path) -> None:
     folder = record(tmp_path, make_signal(10))
     for name in ("samples.arrow", "samples.index", "pyramid-0.bin", "journal.jsonl"):
