@@ -11,7 +11,7 @@ not a million. All sums are float64, and short; no running total over the whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def window_sums(windows: Floats, levels: Levels, samples: Samples, meta: TraceMeta) -> Floats:
+def window_sums(windows: Floats, levels: Levels, samples: Callable[[], Samples], meta: TraceMeta) -> Floats:
     """Sum of power over each window, W · samples; NaN where a sample in it is no number.
 
     Args:
         windows: Fractional start and stop of each window, shape (n, 2), 0 <= start <= stop <= rows.
         levels: The trace's pyramid.
-        samples: Its samples.
+        samples: Gives its samples; called only if a window ends within a block.
         meta: Its sidecar.
 
     Returns:
@@ -45,7 +45,9 @@ def window_sums(windows: Floats, levels: Levels, samples: Samples, meta: TraceMe
     # What is left of a window beside its whole blocks: one stretch, or one at each end.
     starts = np.concatenate([start, tail[inner] * float(BLOCK)])
     stops = np.concatenate([np.where(inner, head * float(BLOCK), stop), stop[inner]])
-    ends = _stretch_sums(starts, stops, samples, meta)
+    ends = np.zeros(len(starts))
+    if (stops > starts).any():
+        ends = _stretch_sums(starts, stops, samples(), meta)
     sums = ends[: len(windows)]
     sums[inner] += ends[len(windows) :] + _block_sums(head[inner], tail[inner], levels)
     return sums

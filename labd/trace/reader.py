@@ -260,7 +260,7 @@ class Trace:
         if len(bad):
             raise self._outside(float(start[bad[0]]), float(stop[bad[0]]))
         power_of(self.meta, {q: np.empty(0, dtype=np.float32) for q in power_columns(self.meta)})  # or raises
-        sums = window_sums(windows, self._levels, self._samples, self.meta)
+        sums = window_sums(windows, self._levels, lambda: self._samples, self.meta)
         bad = np.flatnonzero(~np.isfinite(sums))
         if len(bad):
             low, high = windows[bad[0]]

@@ -265,7 +265,7 @@ class SealedSamples:
             self._file = pq.ParquetFile(files.source(name), pre_buffer=False)
         except FileMissingError as error:
             raise TraceError("the sealed samples are missing", where=self._where) from error
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise TraceError(f"the sealed samples cannot be read: {error}", where=self._where) from error
         if not self._file.schema_arrow.remove_metadata().equals(samples_schema(meta).remove_metadata()):
             raise TraceError("the file's columns are not those that the sidecar declares", where=self._where)
@@ -289,7 +289,7 @@ class SealedSamples:
         if key not in self._cache:
             try:
                 table = self._file.read_row_group(chunk, columns=[quantity.value], use_threads=False)
-            except (pa.ArrowException, OSError) as error:
+            except UNREADABLE as error:
                 raise TraceError(f"row group {chunk} cannot be read: {error}", where=self._where) from error
             self._cache[key] = _one(table.column(0))
             if len(self._cache) > self.KEPT:
@@ -306,7 +306,7 @@ class SealedSamples:
             table = self._file.read_row_groups(
                 list(range(first, last + 1)), columns=[q.value for q in quantities], use_threads=True
             )
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise TraceError(f"samples {start} to {stop} cannot be read: {error}", where=self._where) from error
         return table.slice(start - int(self._starts[first]), stop - start)
 
