@@ -33,7 +33,7 @@ from labd.errors import LabError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 from labd.trace.journal import EdgeSeen, SyncPulse
-from labd.trace.meta import TraceMeta
+from labd.trace.meta import TraceMeta, Wiring
 from labd.trace.recorder import TraceRecorder
 from labd.trace.timing.edges import Polarity
 
@@ -165,6 +165,13 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
         trials=plan.trials,
         instrument=instrument,
         edge_source=edges.identity if isinstance(edges, Instrument) else None,
+        wiring=Wiring(
+            supply=plan.board.supply.instrument,
+            supply_channel=plan.board.supply.channel,
+            measure=measure.instrument,
+            timing=timing.instrument,
+            serial_port=plan.board.serial.port,
+        ),
         channel=measure.channel,
         timing_pin=timing.pin,
         edge_polarity=Polarity(timing.edge),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from labd.bench.sealing import beside_captures
 from labd.bench.shield import shielded
 from labd.errors import StoreError, TraceError
 from labd.model import ledger, trace_ledger
@@ -61,7 +62,7 @@ async def _end_recording(begun: asyncio.Task[TraceRecorder], database: Database)
         return  # it holds nothing, and who waited for it knows why
     recorder = begun.result()
     await recorder.close()
-    sealed = await asyncio.to_thread(seal, recorder.folder)
+    sealed = await beside_captures(seal, recorder.folder)
     await _note(database, recorder.folder, sealed)
 
 
@@ -74,7 +75,7 @@ async def salvage_left(database: Database, traces_dir: Path) -> None:
         folder = traces_dir / trace.id
         log = structlog.get_logger().bind(trace=trace.id)
         try:
-            sealed = await asyncio.to_thread(salvage, folder)
+            sealed = await beside_captures(salvage, folder)
         except (TraceError, OSError) as error:
             if await asyncio.to_thread(_holds_samples, folder):
                 log.error("trace_salvage_failed", error=str(error), folder=str(folder))
