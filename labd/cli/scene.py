@@ -185,7 +185,7 @@ def make_scene(
         case OneWindow(trial):
             window = run.of(trial, meta.trace_id)
             start_s, stop_s = _about_window(trace, run, window)
-            phases = phases_beside(trace, window, start_s, stop_s)
+            phases = phases_beside(trace, run, window, start_s, stop_s)
         case OneInference():
             inference = _inference(trace, run, sight)
             start_s, stop_s = _about_inference(trace, inference)

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 
 from labd.cli.scene_signal import make_bins, quantities_of
-from labd.cli.scene_windows import ShownWindow
+from labd.cli.scene_windows import RunWindows, ShownWindow
 from labd.trace.reader import Trace
 
 BINS = 4000
@@ -29,6 +29,7 @@ class Phase(StrEnum):
     LOAD = "load"
     WARM_UP = "warm-up"
     RESULTS = "results"
+    RESULTS_AND_LOAD = "results, load"  # of the next trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,18 @@ class ShownPhase:
     stop_s: float
 
 
-def phases_beside(trace: Trace, window: ShownWindow, start_s: float, stop_s: float) -> tuple[ShownPhase, ...]:
+def phases_beside(
+    trace: Trace, run: RunWindows, window: ShownWindow, start_s: float, stop_s: float
+) -> tuple[ShownPhase, ...]:
     """What lies between `start_s` and `stop_s`, s, beside a window there; empty where no warm-up is found."""
     warm_up = _warm_up(trace, window, start_s)
     if warm_up is None:
         return ()
     phases = [ShownPhase(Phase.LOAD, start_s, warm_up.start_s), warm_up]
     if stop_s > window.stop_s:
-        phases.append(ShownPhase(Phase.RESULTS, window.stop_s, stop_s))
+        last = all(other.start_s <= window.start_s for other in run.windows)
+        after = Phase.RESULTS if last else Phase.RESULTS_AND_LOAD
+        phases.append(ShownPhase(after, window.stop_s, stop_s))
     return tuple(phases)
 
 

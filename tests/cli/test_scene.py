@@ -69,12 +69,17 @@ def test_one_window_shows_load_warm_up_and_results_beside_it(trace: Trace) -> No
     assert scene.start_s < start_s - 0.1
     assert stop_s < scene.stop_s < stop_s + 0.1
     load, warm_up, results = scene.phases
-    assert (load.phase, warm_up.phase, results.phase) == (Phase.LOAD, Phase.WARM_UP, Phase.RESULTS)
+    assert (load.phase, warm_up.phase, results.phase) == (
+        Phase.LOAD,
+        Phase.WARM_UP,
+        Phase.RESULTS_AND_LOAD,
+    )
     length_s = RUN.warmups * RUN.inference_s
     assert warm_up.stop_s - warm_up.start_s == pytest.approx(length_s, rel=0.02)
     assert warm_up.stop_s == pytest.approx(start_s - RUN.line_s, abs=0.02 * length_s)
     assert (load.start_s, load.stop_s) == (scene.start_s, warm_up.start_s)
     assert results.stop_s == scene.stop_s
+    assert scene_of(trace, OneWindow(4)).phases[-1].phase is Phase.RESULTS
 
 
 def test_a_run_without_warm_up_names_no_phases(tmp_path: Path) -> None:
