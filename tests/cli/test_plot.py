@@ -174,9 +174,7 @@ SIGHTS: dict[str, Sight] = {
 
 
 @pytest.mark.parametrize("size", [(1600, 600), (800, 400), (400, 250)])
-@pytest.mark.parametrize(
-    "name", ["five", "ten", "forty", "marked", "fast", "few", "untied", "idle", "long-names"]
-)
+@pytest.mark.parametrize("name", ["five", "ten", "forty", "marked", "fast", "few", "untied", "idle", "long-names"])
 def test_no_text_touches_another_or_leaves_the_picture(
     traces: dict[str, Trace], name: str, size: tuple[int, int]
 ) -> None:

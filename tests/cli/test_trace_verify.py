@@ -20,8 +20,6 @@ from tests.cli.served import labctl
 from tests.cli.staged_run import StagedRun
 from tests.trace.recording import make_signal, record
 
-RUN = StagedRun(trials=1, inferences=4)
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
