@@ -228,7 +228,12 @@ def _check(part: Path, path: Path, lengths: dict[int, int]) -> None:
         size = file.seek(0, 2)
     if len(header) < 32 or struct.unpack_from("<Q", header, 16)[0] != size:
         raise ExportError("the file did not come out whole; the disk may be full", where=str(path), remedy=REMEDY)
-    with pyjls.Reader(str(part)) as reader:
-        short = {n: rows for n, rows in lengths.items() if not rows <= reader.signals[n].length <= rows + 7}
+    try:
+        with pyjls.Reader(str(part)) as reader:
+            short = any(not rows <= reader.signals[n].length <= rows + 7 for n, rows in lengths.items())
+    except (RuntimeError, KeyError) as error:
+        raise ExportError(
+            "the file cannot be read back; the disk may be full", where=str(path), remedy=REMEDY
+        ) from error
     if short:
         raise ExportError("the file lacks samples; the disk may be full", where=str(path), remedy=REMEDY)
