@@ -85,26 +85,23 @@ def _stretch_sums(starts: Floats, stops: Floats, samples: Samples, meta: TraceMe
     end = np.ceil(stops[stretches]).astype(np.int64)
     order = np.argsort(first, kind="stable")
     stretches, first, end = stretches[order], first[order], end[order]
+    # The shares of the first and of the last sample; where they are one, the first has it all.
+    head = np.minimum(first + 1, stops[stretches]) - starts[stretches]
+    tail = np.where(end - first > 1, stops[stretches] - (end - 1), 1.0)
+    quantities = power_columns(meta)
     for chunk, parts, begin, stop in _by_chunk(first, end, samples):
         at, _ = samples.limits(chunk)
         spans = list(zip((begin - at).tolist(), (stop - at).tolist(), strict=True))
         columns = {}
-        for quantity in power_columns(meta):
+        for quantity in quantities:
             column = samples.chunk(chunk, quantity)
             columns[quantity] = np.concatenate([column[low:high] for low, high in spans])
         power = power_of(meta, columns)
-        counts = stop - begin
-        offsets = np.cumsum(counts) - counts
-        whose = stretches[parts]
-        head, tail = begin == first[parts], stop == end[parts]
-        # The shares of the first and the last sample; where they are one, what both leave of it.
-        lead, rest = starts[whose] - first[parts], end[parts] - stops[whose]
-        single = end[parts] - first[parts] == 1
-        power[offsets[single]] *= stops[whose[single]] - starts[whose[single]]
-        head, tail = head & ~single, tail & ~single
-        power[offsets[head]] *= 1.0 - lead[head]
-        power[offsets[tail] + counts[tail] - 1] *= 1.0 - rest[tail]
-        np.add.at(sums, whose, np.add.reduceat(power, offsets))
+        ends = np.cumsum(stop - begin)
+        offsets = ends - (stop - begin)
+        power[offsets] *= np.where(begin == first[parts], head[parts], 1.0)
+        power[ends - 1] *= np.where(stop == end[parts], tail[parts], 1.0)
+        np.add.at(sums, stretches[parts], np.add.reduceat(power, offsets))
     return sums
 
 

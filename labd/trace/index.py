@@ -66,6 +66,13 @@ class Entry:
         body = _BODY.pack(self.first, self.count, self.offset, self.length, self.journal, self.durable, self.digest)
         return body + xxhash.xxh3_64_intdigest(body).to_bytes(8, "little")
 
+    @classmethod
+    def decode(cls, data: bytes | memoryview) -> Entry | None:
+        """The entry of 64 bytes; None if they are not as they were written."""
+        if xxhash.xxh3_64_intdigest(data[: _BODY.size]) != int.from_bytes(data[_BODY.size :], "little"):
+            return None
+        return cls(*_BODY.unpack(data[: _BODY.size]))
+
 
 def digest_of(columns: Iterable[npt.NDArray[Any]]) -> int:
     """XXH3 (64 bits) over the bytes of contiguous columns, in their order."""
@@ -90,10 +97,7 @@ class Index:
 
     def entry(self, number: int) -> Entry | None:
         """One entry; None if it is not as it was written."""
-        raw = self._bytes[number * ENTRY.itemsize : (number + 1) * ENTRY.itemsize]
-        if xxhash.xxh3_64_intdigest(raw[:56]) != int.from_bytes(raw[56:], "little"):
-            return None
-        return Entry(*_BODY.unpack(raw[:56]))
+        return Entry.decode(self._bytes[number * ENTRY.itemsize : (number + 1) * ENTRY.itemsize])
 
     def last(self) -> tuple[int, Entry] | None:
         """The last entry that is as it was written, with its number."""

@@ -165,10 +165,10 @@ class Batches:
                 np.zeros(count, dtype=np.uint8) if is_digital(q) else np.full(count, np.nan, dtype=np.float32)
                 for q in self.names
             )
-        entry = Entry(*(int(row[name]) for name in ENTRY.names[:-1]))  # type: ignore[index]
-        columns = self._read(entry) if entry.encode() == row.tobytes() else None
+        entry = Entry.decode(row.tobytes())
+        columns = None if entry is None else self._read(entry)
         if columns is None:
-            message = f"the batch of samples {entry.first} to {entry.stop} is damaged"
+            message = f"the batch of samples from {int(row['first'])} on is damaged"
             raise TraceError(message, where=self.where, remedy="salvage the trace")
         return columns
 

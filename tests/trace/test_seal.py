@@ -95,9 +95,11 @@ def test_every_changed_byte_is_found_and_the_file_named(tmp_path: Path) -> None:
                 verify(folder)
             if name != "seal.json":
                 assert name in caught.value.where
-        path.write_bytes(data + b"\n")
-        with pytest.raises(TraceError):
-            verify(folder)
+        for other in (data + b"\n", data + b"\0", data[:-1], b""):
+            if other != data:
+                path.write_bytes(other)
+                with pytest.raises(TraceError):
+                    verify(folder)
         path.write_bytes(data)
     verify(folder)
 
