@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from drivers.api import Edge
 from labd.bench.scoring import score_trace
 from labd.errors import ScoreError, TraceError
 from labd.score.energy import RunScore
 from labd.score.rules import Rule
-from labd.trace.journal import Trial
+from labd.trace.export.placing import place
 from labd.trace.meta import PowerSource
 from labd.trace.reader import Trace
-from labd.trace.timing.steps import trace_timebase
-from labd.trace.timing.timebase import Timebase, TimebaseError
 
 _REFUSALS = {
     Rule.TRIALS: "given up",
@@ -92,43 +90,39 @@ def find_windows(trace: Trace, scored_max: int) -> RunWindows:
     Args:
         trace: The trace.
         scored_max: Samples in windows that may be read, all of them, for a score with its uncertainties; if there are
-            more, energies come from the pyramid and have none.
+            more, or the edges are those of the digital column, energies are sums between the edges and have none.
 
     Raises:
         TraceError: the trace is damaged.
     """
-    trials = [(trial, trace.counted(trial.edges)) for trial in trace.trials()]
-    if not any(edges for _, edges in trials):
-        return RunWindows()
-    try:
-        timebase = trace_timebase(trace)
-    except TimebaseError as error:
-        return RunWindows(remarks=(f"edges not shown: {error.message}",))
+    placed = place(trace)
+    trials = {trial.index: trial for trial in trace.trials()}
+    times_s = dict(zip(placed.edges, placed.times_s, strict=True))
+    digital = trace.meta.tick_rate_hz is None
+    counted = placed.edges if digital else [edge for t in trials.values() for edge in trace.counted(t.edges)]
     found = RunWindows(
-        windows=tuple(_window(trace, timebase, trial, edges) for trial, edges in trials if len(edges) == 2),
-        edges=tuple(
-            ShownEdge(_at_s(trace, timebase, edge), edge.pin, rising=edge.level == 1)
-            for _, edges in trials
-            for edge in edges
+        windows=tuple(
+            ShownWindow(
+                index, span.start_s, span.stop_s, trials[index].started.inferences, trials[index].started.warmups
+            )
+            for index, span in placed.windows.items()
         ),
+        edges=tuple(
+            ShownEdge(times_s[edge], edge.pin, rising=edge.level == 1)
+            for edge in counted
+            if math.isfinite(times_s[edge])
+        ),
+        remarks=(placed.remark,) if placed.remark else (),
     )
     if trace.meta.power_source is PowerSource.NONE or not found.windows:
         return found
-    if sum(window.stop_s - window.start_s for window in found.windows) > scored_max * trace.period_s:
+    # the scorer knows edges with timestamps only
+    if digital or sum(w.stop_s - w.start_s for w in found.windows) > scored_max * trace.period_s:
         return _summed(trace, found)
     try:
         return _scored(found, score_trace(trace))
     except ScoreError as error:
         return replace(found, remarks=(f"not scored: {error.message}",))
-
-
-def _window(trace: Trace, timebase: Timebase, trial: Trial, edges: tuple[Edge, ...]) -> ShownWindow:
-    start_s, stop_s = (_at_s(trace, timebase, edge) for edge in edges)
-    return ShownWindow(trial.index, start_s, stop_s, trial.started.inferences, trial.started.warmups)
-
-
-def _at_s(trace: Trace, timebase: Timebase, edge: Edge) -> float:
-    return timebase.sample(edge.ticks)[0] * trace.period_s
 
 
 def _scored(found: RunWindows, score: RunScore) -> RunWindows:

@@ -13,7 +13,8 @@ from drivers.api import Quantity
 from labd.cli.connection import run
 from labd.cli.table import print_json, results
 from labd.cli.trace_place import Url, find_trace
-from labd.errors import ConfigError, TraceError
+from labd.errors import ConfigError
+from labd.trace.export.landing import landing
 from labd.trace.files import LocalFiles, TraceFiles
 from labd.trace.reader import Trace
 
@@ -85,10 +86,8 @@ def plot(
         scene = scenes.make_scene(trace, sight, quantity=quantity, pixels=look.pixels, scored_max=scored_max)
         path = Path(f"{trace.meta.trace_id}.png") if out is None else out
         data = picture.encode(picture.draw(scene, look), path.suffix.lower().removeprefix("."), trace.meta.trace_id)
-        try:
-            path.write_bytes(data)
-        except OSError as error:
-            raise TraceError(f"the picture cannot be written: {error.strerror or error}", where=str(path)) from error
+        with landing(path) as part:
+            part.write_bytes(data)
         if json:
             print_json({"picture": str(path), **document(scene)})
         else:

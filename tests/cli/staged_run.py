@@ -66,16 +66,22 @@ class StagedRun:
             Quantity.POWER: current * SUPPLY_V,
             Quantity.ENERGY: current * SUPPLY_V * self.period_s,
         }
+        at_s = np.arange(len(current)) * self.period_s
+        pulses = [(at_s >= edge_s) & (at_s < edge_s + 1e-3) for window in self.windows_s for edge_s in window]
+        low = np.any(pulses, axis=0) if pulses else np.zeros(len(current), dtype=bool)
+        values[Quantity.DIGITAL] = np.where(low, 0, 1)
         signal = {quantity: values[quantity].astype(np.float32) for quantity in self.quantities}
+        if Quantity.DIGITAL in signal:
+            signal[Quantity.DIGITAL] = signal[Quantity.DIGITAL].astype(np.uint8)
         meta = {"min_window_s": 0.1, "trials": max(self.trials, 1), "sync_pin": 15, "period_s": self.period_s}
         writer = TraceWriter.create(folder, make_meta(quantities=signal, **(meta | dict(self.meta))))
-        if self.synced:
+        if self.synced and Quantity.DIGITAL not in self.quantities:
             writer.journal(SyncPulse(pin=15, ticks=self._ticks(0), sequence=0, sample=0.0, u_latency_s=1e-6))
         for trial, window in enumerate(self.windows_s):
             writer.journal(
                 TrialStarted(index=trial, input="0", inferences=self.inferences, warmups=self.warmups, at=WHEN)
             )
-            for k, at_s in enumerate(window):
+            for k, at_s in enumerate(window if Quantity.DIGITAL not in self.quantities else ()):
                 writer.journal(EdgeSeen.of(Edge(pin=0, level=0, ticks=self._ticks(at_s), sequence=2 * trial + k + 1)))
             writer.journal(TrialEnded(index=trial, at=WHEN))
         for mark in self.marks:

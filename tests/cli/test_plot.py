@@ -121,7 +121,7 @@ def test_marks_are_hatched_and_named(traces: dict[str, Trace]) -> None:
 def test_what_is_missing_is_said(traces: dict[str, Trace]) -> None:
     said = texts(svg_of(traces["untied"], WholeRun()))
     assert "no windows" in said
-    assert any(line.startswith("edges not shown: ") for line in said)
+    assert any(line.startswith("edges have no time: ") for line in said)
 
 
 @pytest.mark.parametrize(

@@ -208,15 +208,24 @@ def test_edges_that_nothing_ties_to_samples_are_remarked_on(tmp_path: Path) -> N
     untied = Trace.open(StagedRun(trials=2, synced=False, quantities=(Quantity.VOLTAGE,)).record(tmp_path))
     scene = scene_of(untied)
     assert scene.windows == scene.edges == ()
-    assert [remark.split(":")[0] for remark in scene.run.remarks] == ["edges not shown"]
-    with pytest.raises(TraceError, match="shows no window; edges not shown"):
+    assert [remark.split(":")[0] for remark in scene.run.remarks] == ["edges have no time"]
+    with pytest.raises(TraceError, match="shows no window; edges have no time"):
         scene_of(untied, OneInference(0))
 
 
-def test_edges_without_a_tick_rate_are_refused(tmp_path: Path) -> None:
-    flat = StagedRun(trials=1, inferences=4, meta={"tick_rate_hz": None, "tick_clock_ppm": None})
-    with pytest.raises(TraceError, match="declares no tick rate"):
-        scene_of(Trace.open(flat.record(tmp_path)))
+def test_edges_of_a_digital_column_make_windows_with_plain_sums(tmp_path: Path) -> None:
+    run = StagedRun(
+        trials=2,
+        quantities=(Quantity.CURRENT, Quantity.VOLTAGE, Quantity.DIGITAL),
+        meta={"tick_rate_hz": None, "tick_clock_ppm": None, "edge_source": None, "sync_pin": None},
+    )
+    scene = scene_of(Trace.open(run.record(tmp_path)))
+    assert len(scene.edges) == 4
+    for window, (start_s, stop_s) in zip(scene.windows, run.windows_s, strict=True):
+        assert window.start_s == pytest.approx(start_s, abs=PERIOD_S)
+        assert window.stop_s == pytest.approx(stop_s, abs=PERIOD_S)
+        assert window.energy_j == pytest.approx(run.energy_j, rel=2e-3)
+        assert window.uncertainty_j is None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
