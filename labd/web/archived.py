@@ -57,11 +57,12 @@ async def send_archived(request: web.Request, archive: Archive, trace_id: str, n
     headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
         raise web.HTTPNotModified(headers={"ETag": f'"{etag}"'})
-    start, stop = _range(request, size, etag)
-    response = web.StreamResponse(status=200 if (start, stop) == (0, size) else 206, headers=headers)
+    part = _range(request, size, etag)
+    start, stop = part or (0, size)
+    response = web.StreamResponse(status=206 if part else 200, headers=headers)
     response.etag = etag
     response.content_length = stop - start
-    if response.status == 206:
+    if part:
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     await response.prepare(request)
     if request.method == "HEAD":
@@ -69,12 +70,14 @@ async def send_archived(request: web.Request, archive: Archive, trace_id: str, n
     try:
         async for piece in archive.span(trace_id, name, start, stop):
             await response.write(piece)
+        await response.write_eof()
+    except ConnectionResetError:  # the client has what it wanted
+        _log.debug("archived_file_not_taken", trace=trace_id, file=name)
     except TraceError as error:
         # the status is sent: only a broken connection tells the client that this is not all
         if request.transport is not None:
             request.transport.abort()
         raise out_of_reach(error) from error
-    await response.write_eof()
     return response
 
 
@@ -83,11 +86,11 @@ def out_of_reach(error: TraceError) -> web.HTTPBadGateway:
     return web.HTTPBadGateway(text=f"the archive cannot be used: {error.message}\n")
 
 
-def _range(request: web.Request, size: int, etag: str) -> tuple[int, int]:
-    """What part of the file is asked for: all of it without a range, or if the file is not the one that is meant."""
+def _range(request: web.Request, size: int, etag: str) -> tuple[int, int] | None:
+    """What part of the file is asked for; None without a range, or if the file is not the one that is meant."""
     meant = request.headers.get("If-Range")
     if "Range" not in request.headers or (meant is not None and meant != f'"{etag}"'):
-        return 0, size
+        return None
     refused = web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
     try:
         asked = request.http_range

@@ -83,7 +83,12 @@ async def test_files_and_ranges_of_them_are_sent(scene: Scene) -> None:
     async with scene.get(path, Range="bytes=1000-", **{"If-Range": etag}) as response:
         assert (response.status, await response.read()) == (206, data[1000:])
         assert response.headers["Content-Range"] == f"bytes 1000-{SIZE - 1}/{SIZE}"
-    for asked, expected in (("10-19", data[10:20]), ("-5", data[-5:]), (f"{SIZE - 3}-{SIZE + 9}", data[-3:])):
+    for asked, expected in (
+        ("10-19", data[10:20]),
+        ("-5", data[-5:]),
+        (f"{SIZE - 3}-{SIZE + 9}", data[-3:]),
+        ("0-", data),
+    ):
         async with scene.get(path, Range=f"bytes={asked}") as response:
             assert (response.status, await response.read()) == (206, expected)
     async with scene.get(path, Range="bytes=0-3", **{"If-Range": '"other"'}) as response:
