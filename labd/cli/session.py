@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from labd.cli.connection import stop
-from labd.cli.table import Exit, plus_minus, print_json, print_table, remarks
+from labd.cli.table import Exit, print_json, remarks
 from labd.errors import LabError
-from labd.score.uncertainty import Estimate, TermName
-from labd.service.session_windows import WindowFigures
-from labd.service.sessions import Compared, SessionScore, score_sessions
 
 app = typer.Typer(help="Sessions that other runners have published.", no_args_is_help=True)
-
-_WINDOWS_OWN = (TermName.EDGE_PLACEMENT, TermName.EDGE_SAMPLE, TermName.NOISE)
-"""What is uncertain of each window by itself: where its edges lie, and the digits of its samples."""
 
 
 @app.callback()
@@ -45,15 +38,19 @@ def score(
     Exit status: 0 every published window comes out at the printed digits, 1 one does not or a file is damaged,
     2 wrong usage.
     """
+    # these load scipy, which would slow down every other command
+    from labd.cli.session_view import print_session, session_document  # noqa: PLC0415
+    from labd.service.sessions import score_sessions  # noqa: PLC0415
+
     try:
         scores = score_sessions(path)
     except LabError as error:
         raise stop(error) from error
     if json:
-        print_json(_document(scores))
+        print_json(session_document(scores))
     else:
         for each in scores:
-            _print(each)
+            print_session(each)
     for each in scores:
         for remark in each.remarks:
             remarks().print(f"{each.name}: {remark}", markup=False)
@@ -64,70 +61,3 @@ def score(
                 markup=False,
             )
     raise typer.Exit(Exit.FAILED if any(each.missed for each in scores) else Exit.DONE)
-
-
-def _document(scores: tuple[SessionScore, ...]) -> dict[str, Any]:
-    if len(scores) == 1:
-        return scores[0].document()
-    formats = {each.format.value for each in scores}
-    return {
-        "format": formats.pop() if len(formats) == 1 else None,
-        "sessions": [{"session": each.name, **each.document()} for each in scores],
-    }
-
-
-def _print(score: SessionScore) -> None:
-    if score.windows:
-        columns = (
-            "window",
-            "start, s",
-            "duration, s",
-            "published, µJ",
-            "ours, µJ",
-            "differs, µJ",
-            "labd's own",
-            "with the monitor's error",
-            "per inference",
-        )
-        print_table(f"{score.name}: energy windows ({score.format.value})", columns, map(_row, score.windows))
-    rows = [row for row in _medians(score) if any(cell != "-" for cell in row[1:])]
-    heads = ("figure", "published", "ours", "labd's own", "with the monitor's error")
-    print_table(f"{score.name}: the session", heads, rows)
-
-
-def _row(window: WindowFigures) -> tuple[str, ...]:
-    own = window.own
-    each = None if own is None or window.inferences is None else own.scaled(1 / window.inferences)
-    return (
-        str(window.index),
-        f"{window.start_s:.3f}",
-        f"{window.duration_s:.3f}",
-        str(window.printed),
-        str(window.energy),
-        str(window.energy - window.printed),
-        *_own(own),
-        _own(each)[0],
-    )
-
-
-def _own(figure: Estimate | None) -> tuple[str, str]:
-    """A figure with what is uncertain of it alone, and with the error that the monitor puts on all of them alike."""
-    if figure is None:
-        return "-", "-"
-    alone = figure.part(*_WINDOWS_OWN)
-    whole = plus_minus(figure.value, figure.standard_uncertainty, "µJ")
-    return plus_minus(figure.value, alone, "µJ"), whole[whole.index("±") :]
-
-
-def _medians(score: SessionScore) -> Iterator[tuple[str, ...]]:
-    energy = _own(score.own_uj_per_inference)
-    yield "median energy per inference", *_sides(score.uj_per_inference, " µJ"), *energy
-    yield "median throughput", *_sides(score.inferences_per_s, " inferences/s"), "-", "-"
-    yield f"accuracy ({score.accuracy_metric})", *_sides(score.accuracy, ""), "-", "-"
-    count = score.inferences_per_window
-    yield "inferences a window", "-" if count is None else str(count), "-", "-", "-"
-
-
-def _sides(figure: Compared, unit: str) -> tuple[str, str]:
-    published, ours = ("-" if each is None else f"{each:.10g}{unit}" for each in (figure.published, figure.ours))
-    return published, ours
