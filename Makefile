@@ -6,7 +6,7 @@ BIN := .venv/bin
 comma := ,
 ZIG := $(shell command -v $${CC:-cc} >/dev/null 2>&1 || echo ,zig)
 
-.PHONY: demo test slow check bench truth kills firmware clean
+.PHONY: demo test slow check bench truth kills crashes firmware clean
 
 demo: .venv/ready-demo firmware
 	$(BIN)/labd demo
@@ -32,6 +32,9 @@ truth: .venv/ready-test
 
 kills: .venv/ready-test firmware
 	$(BIN)/python -m tests.end_to_end.campaign
+
+crashes: .venv/ready-test
+	$(BIN)/python -m tests.trace.crashes
 
 firmware: .venv/ready-demo
 	$(BIN)/python firmware/build.py --out build/firmware
