@@ -164,6 +164,7 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
         min_inferences=plan.benchmark.min_inferences,
         trials=plan.trials,
         instrument=instrument,
+        calibrated_on=run.bench.devices.settings(measure.instrument).calibrated_on,
         edge_source=edges.identity if isinstance(edges, Instrument) else None,
         wiring=Wiring(
             supply=plan.board.supply.instrument,

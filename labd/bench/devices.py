@@ -108,6 +108,10 @@ class Devices:
         """The edge source of that id, alive. Raises `ConnectError`."""
         return await self._get(instrument_id, EdgeSource)  # type: ignore[type-abstract]
 
+    def settings(self, instrument_id: str) -> config.Instrument:
+        """What lab.toml says of an instrument."""
+        return self._slots[instrument_id].settings
+
     async def instrument(self, instrument_id: str) -> Instrument:
         """The instrument of that id as such, for its identity and its health. Raises `ConnectError`."""
         return await self._get(instrument_id, Instrument)  # type: ignore[type-abstract]

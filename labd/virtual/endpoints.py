@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -37,11 +38,16 @@ def read_endpoints(path: Path) -> Endpoints:
     return Endpoints.model_validate_json(path.read_text())
 
 
+CALIBRATED_ON = date(2026, 1, 12)
+"""What the certificates of the virtual analyzers say."""
+
+
 def lab_toml(config: RackConfig, endpoints: Endpoints) -> str:
     """Return the `[[instrument]]` and `[[board]]` sections of a `lab.toml` that describe this rack."""
     sections = [
         f'[[instrument]]\nid = {_text(name)}\ndriver = "keysight-n6705c"\n'
         f'resource = "TCPIP::127.0.0.1::{port}::SOCKET"\nchannels = {_channels(config, name)}\n'
+        f"calibrated_on = {CALIBRATED_ON}\n"
         for name, port in endpoints.analyzers.items()
     ]
     sections += [

@@ -15,6 +15,8 @@ from labd.score.accuracy import AccuracyScore
 from labd.score.energy import RunScore
 from labd.score.performance import PerformanceScore
 from labd.score.uncertainty import Estimate
+from labd.trace.meta import read_meta
+from labd.virtual.endpoints import CALIBRATED_ON
 from labd.virtual.truth import TrueWindow
 from tests.bench.benches import TestBench, bench_on_rack
 from tests.faults.scene import BOARD, SPEED, TRIALS, energy, nothing_is_left, output_is_off
@@ -54,6 +56,19 @@ async def test_an_energy_run_measures_the_true_energy_of_each_window(tmp_path: P
             assert agrees(window.energy_j, true.energy_j)
         assert output_is_off(bench)
         await nothing_is_left(bench)
+
+
+async def test_a_trace_says_who_measured_it_how_it_was_wired_and_when_that_was_calibrated(tmp_path: Path) -> None:
+    async with bench_on_rack(tmp_path, speed=SPEED) as bench:
+        assert (await energy(bench))[0] == Ending()
+        (folder,) = bench.config.traces_dir.iterdir()
+        meta = read_meta(folder)
+        board = bench.config.board_by_id(BOARD)
+        assert board is not None
+        assert (meta.instrument.model, meta.calibrated_on) == ("N6705C", CALIBRATED_ON)
+        assert meta.instrument.serial
+        assert meta.wiring is not None
+        assert (meta.wiring.measure, meta.wiring.serial_port) == (board.supply.instrument, board.serial.port)
 
 
 async def test_a_performance_run_measures_the_rate_that_the_energy_image_shows_the_rack(tmp_path: Path) -> None:
