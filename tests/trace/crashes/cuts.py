@@ -24,7 +24,7 @@ SLOW_US = (0, 0, 5_000, 40_000)
 """How much slower than this machine's the disk is, µs a sync."""
 SLACK_S = 0.1
 """What a loaded machine may take to let a thread run, s."""
-STAGES = {Kind.CREATING: 1, Kind.CREATED: 10, Kind.CLOSING: 3, Kind.SEALING: 6}
+STAGES = {Kind.CREATING: 1, Kind.CREATED: 12, Kind.CLOSING: 3, Kind.SEALING: 4}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from labd.trace.layout import PYRAMID
+
 SECTOR = 512
 ROOT = "."
 
@@ -63,6 +65,8 @@ class Mood(StrEnum):
     LOST = "lost"
     ZEROS = "zeros"
     SECTORS = "sectors"
+    SPECK = "speck"
+    """One sector, or few, among right ones: what is missed most easily."""
 
 
 def read_log(path: Path) -> tuple[Line, ...]:
@@ -136,17 +140,35 @@ class Disk:
         """Make in `to` what a cut after `lines` lines could have left; return what became of each file."""
         noisy = random.random() < 0.4
         moods = {}
-        for name, inode in sorted(self._names_left(lines, random).items()):
+        names = sorted(self._names_left(lines, random).items())
+        alone = ""
+        if random.random() < 0.5 and (open_ := self._open(names, lines)):
+            alone = random.choices(open_, [1 if Path(name).name in PYRAMID else 5 for name in open_])[0]
+        for name, inode in names:
             path = to / name
             if inode not in self._paths:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             if str(Path(name).parent) != ROOT and not path.parent.is_dir():
                 continue  # the folder's own name was lost
-            data, mood = self._content(inode, lines, random, noisy=noisy)
+            if alone:
+                mood = Mood.SPECK if name == alone else Mood.KEPT
+            else:
+                mood = random.choices(list(Mood), (1, 2, 1, 4, 1))[0]
+            data, moods[name] = self._content(inode, lines, random, mood, noisy=noisy)
             path.write_bytes(data)
-            moods[name] = mood
         return moods
+
+    def _open(self, names: Iterable[tuple[str, int]], lines: int) -> list[str]:
+        """Those of the names whose files have changes that are not durable."""
+        return [
+            name
+            for name, inode in names
+            if any(
+                self._durable_from(inode, lines) <= change.line.number < lines
+                for change in self._changes.get(inode, ())
+            )
+        ]
 
     def _returned(self, deaf: frozenset[str]) -> dict[int, list[tuple[int, int]]]:
         """For each inode the syncs that returned: the line of the return, and that of the beginning."""
@@ -198,7 +220,7 @@ class Disk:
                 names[new] = line.inode
         return names
 
-    def _content(self, inode: int, lines: int, random: Random, *, noisy: bool) -> tuple[bytes, Mood]:
+    def _content(self, inode: int, lines: int, random: Random, mood: Mood, *, noisy: bool) -> tuple[bytes, Mood]:
         changes = [change for change in self._changes.get(inode, ()) if change.line.number < lines]
         sure_until = self._durable_from(inode, lines)
         content = bytearray()
@@ -209,9 +231,8 @@ class Disk:
         old = bytes(content)
         for change in open_:
             change.apply(content)
-        mood = random.choices(list(Mood), (1, 2, 1, 4))[0] if open_ else Mood.KEPT
-        if mood is Mood.KEPT:
-            return bytes(content), mood
+        if mood is Mood.KEPT or not open_:
+            return bytes(content), Mood.KEPT
         if mood is Mood.LOST:
             return old, mood
         from_byte = min((change.at for change in open_), default=0)
@@ -264,15 +285,18 @@ def _torn(old: bytes, new: bytes, from_byte: int, random: Random, mood: Mood, *,
     former = was.reshape(sectors, SECTOR)
     begin = from_byte // SECTOR
     numpy_random = np.random.default_rng(random.getrandbits(64))
-    share = 1.0 if mood is Mood.ZEROS else random.choice((0.02, 0.2, 0.7, 1.0))
+    shares = {Mood.ZEROS: (1.0,), Mood.SPECK: (0.0, 0.01)}.get(mood, (0.02, 0.2, 0.7, 1.0))
+    share = random.choice(shares)
     bad = begin + np.flatnonzero(numpy_random.random(sectors - begin) < share)
+    if len(bad) == 0 and sectors > begin:
+        bad = numpy_random.integers(begin, sectors, 1)
     left[bad] = former[bad]
     fresh = bad[bad >= -(-len(old) // SECTOR)]  # no byte of these was the file's before
-    if noisy and mood is Mood.SECTORS and len(fresh):
+    if noisy and mood is not Mood.ZEROS and len(fresh):
         kinds = numpy_random.integers(0, 3, len(fresh))
         noise = fresh[kinds == 1]
         left[noise] = numpy_random.integers(0, 256, (len(noise), SECTOR), dtype=np.uint8)
         stale = fresh[kinds == 2]
         left[stale] = now.reshape(sectors, SECTOR)[numpy_random.integers(0, sectors, len(stale))]
-    end = size if random.random() < 0.5 else random.randint(len(old), size)
+    end = size if mood is Mood.SPECK or random.random() < 0.5 else random.randint(len(old), size)
     return left.tobytes()[:end]

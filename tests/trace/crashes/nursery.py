@@ -91,7 +91,7 @@ class Life:
         while (left_s := moment_s - time.monotonic()) > 0:
             time.sleep(min(left_s, LOOK_S))
         self.killed_s = time.monotonic()
-        os.kill(self._pid, signal.SIGKILL)  # it is not waited for yet, so the id is still its own
+        os.kill(self._pid, signal.SIGKILL)  # nobody waits for it before `end`: the id is still its own
 
     def end(self) -> None:
         """Listen until it is dead. Raises `NurseryError` if it does not die."""
@@ -163,12 +163,13 @@ class Nursery:
     def raise_child(self, job: Job) -> Life:
         """Start a child; its `pipe` is set here."""
         pipe = os.open(self._fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        assert self._process.stdin is not None
-        self._process.stdin.write(replace(job, pipe=str(self._fifo)).encode().encode() + b"\n")
-        return Life(self._answer("pid"), pipe, lambda: self._answer("status"))
+        pid = self._ask(replace(job, pipe=str(self._fifo)).encode(), "pid")
+        return Life(pid, pipe, lambda: self._ask("reap", "status"))
 
-    def _answer(self, key: str) -> int:
+    def _ask(self, question: str, key: str) -> int:
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.write(question.encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):
             if not select.select([self._process.stdout], [], [], DEADLINE_S)[0]:

@@ -202,8 +202,11 @@ def _due(waiting: deque[tuple[float, int]], until_s: float) -> int:
 
 
 def main() -> None:
-    """Fork a child for every job; say its process id, and how it ended."""
-    for line in sys.stdin:
+    """Fork a child for every job, say its process id, and at the next line how it ended.
+
+    A child is not waited for before that line, so its id is its own for as long as it may be killed.
+    """
+    while line := sys.stdin.readline():
         job = Job.decode(line)
         child = os.fork()
         if child == 0:
@@ -216,6 +219,7 @@ def main() -> None:
             finally:
                 os._exit(status)
         print(json.dumps({"pid": child}), flush=True)
+        sys.stdin.readline()
         _, ended = os.waitpid(child, 0)
         print(json.dumps({"status": os.waitstatus_to_exitcode(ended)}), flush=True)
 
