@@ -110,17 +110,9 @@ class TraceError(LabError):
     kind = "trace"
 
 
-class DiskFullError(TraceError):
-    """There is no room for the samples."""
-
-    kind = "disk_full"
-
-
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error came about because a disk, or somebody's share of it, is full; its causes are looked through."""
     while error is not None:
-        if isinstance(error, DiskFullError):
-            return True
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         error = error.__cause__

@@ -171,7 +171,7 @@ class JournalFile:
         self._lock = threading.Lock()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._closed = self._finished = False
-        self._refused = ""
+        self._refused: OSError | None = None
         self.bytes = 0
         """Bytes of the whole lines written so far."""
 
@@ -181,17 +181,20 @@ class JournalFile:
         with self._lock:
             if self._finished:
                 raise TraceError("a record came after the trace was closed", where=str(self._path))
-            if self._refused:
-                raise TraceError(self._refused, where=str(self._path))
+            if self._refused is not None:
+                raise self._error(self._refused) from self._refused
             try:
                 write_all(self._fd, line)
             except OSError as error:
                 # Nothing may follow a torn line, or both would be lost; and what follows a lost record misleads.
-                self._refused = f"the journal cannot be written: {error.strerror}"
+                self._refused = error
                 with suppress(OSError):
                     os.ftruncate(self._fd, self.bytes)
-                raise TraceError(self._refused, where=str(self._path)) from error
+                raise self._error(error) from error
             self.bytes += len(line)
+
+    def _error(self, error: OSError) -> TraceError:
+        return TraceError(f"the journal cannot be written: {error.strerror}", where=str(self._path))
 
     def sync(self) -> None:
         """Make durable what was written."""

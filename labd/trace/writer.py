@@ -102,6 +102,7 @@ class TraceWriter:
         self._marked = 0
         self._summary: TraceSummary | None = None
         self._broken: str = ""
+        self._broken_by: OSError | None = None
         self._journal = JournalFile(folder / JOURNAL)
         self._index_fd = _new_file(folder / INDEX)
         self._index_bytes = 0
@@ -254,10 +255,10 @@ class TraceWriter:
 
     def _usable(self) -> None:
         if self._broken:
-            raise TraceError(self._broken, where=str(self.folder))
+            raise TraceError(self._broken, where=str(self.folder)) from self._broken_by
 
     def _fail(self, error: OSError) -> TraceError:
-        self._broken = f"the samples cannot be written: {error.strerror or error}"
+        self._broken, self._broken_by = f"the samples cannot be written: {error.strerror or error}", error
         return TraceError(
             self._broken, where=str(self.folder), remedy="make room on the disk; what was written can be salvaged"
         )

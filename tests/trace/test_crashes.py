@@ -198,8 +198,9 @@ def test_a_full_disk_leaves_no_torn_line_in_the_journal(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert os.stat(tmp_path / "journal.jsonl").st_size == journal.bytes
-    with pytest.raises(TraceError, match="cannot be written"):
+    with pytest.raises(TraceError, match="cannot be written") as again:
         journal.append(edge)  # what follows a lost record would mislead
+    assert isinstance(again.value.__cause__, OSError)  # by which a full disk is told from other faults
     journal.close()
     assert read_journal(tmp_path) == (edge,)
 

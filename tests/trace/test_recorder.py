@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from drivers.api import Block, Interval, IntervalKind
-from labd.errors import TraceError
+from labd.errors import TraceError, is_disk_full
 from labd.trace.journal import EdgeSeen
 from labd.trace.reader import Trace
 from labd.trace.recorder import TraceRecorder
@@ -109,10 +109,12 @@ async def test_a_full_disk_comes_up_at_the_sink_and_at_close_and_can_be_salvaged
     os.dup2(full, target)
     os.close(full)
     recorder.sink(Block(64_000, make_signal(64_000)))
-    with pytest.raises(TraceError, match="No space left"):
+    with pytest.raises(TraceError, match="No space left") as at_close:
         await recorder.close()
-    with pytest.raises(TraceError, match="No space left"):
+    with pytest.raises(TraceError, match="No space left") as at_sink:
         recorder.sink(Block(128_000, make_signal(1)))
+    assert is_disk_full(at_close.value)
+    assert is_disk_full(at_sink.value)
     assert salvage(recorder.folder).rows == 64_000
 
 
