@@ -6,22 +6,20 @@ import sys
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from labd.cli.connection import ask
 from labd.cli.table import Exit, local_time, print_json, print_table, quantity, remarks, results
+from labd.keep.names import TraceIdError, checked_id
 from labd.keep.retention import Way
-from labd.service.trace_messages import Collected, GoingDocument, TraceName, TraceSummary
-
-_NAME = TypeAdapter(TraceName)
+from labd.service.trace_messages import Collected, GoingDocument, TraceSummary
 
 
 def checked_name(name: str) -> str:
     """The same name, if a trace can have it. Raises `BadParameter`."""
     try:
-        return _NAME.validate_python(name)
-    except ValidationError as error:
-        raise typer.BadParameter(f"{name!r} cannot be the id of a trace") from error
+        return checked_id(name)
+    except TraceIdError as error:
+        raise typer.BadParameter(error.message) from error
 
 
 TraceId = Annotated[

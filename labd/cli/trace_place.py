@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,10 @@ import typer
 
 from labd.cli.connection import Choice
 from labd.errors import ConfigError, NotFoundError
+from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import connect
 from labd.trace.files import LocalFiles, TraceFiles
 from labd.trace.object_files import http_files
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 Url = Annotated[
     str | None, typer.Option(envvar="LABCTL_TRACES", help="Where the lab serves traces, if not where it says.")
@@ -36,8 +34,11 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
     """
     if is_folder(name):
         return LocalFiles(Path(name))
-    if not _ID.fullmatch(name):
-        raise NotFoundError("there is no such folder", where=name, remedy="give a trace's folder, or its id")
+    try:
+        checked_id(name)
+    except TraceIdError as error:
+        message, remedy = "there is no such folder", "give a trace's folder, or its id"
+        raise NotFoundError(message, where=name[:256], remedy=remedy) from error
     if url is None:
         connection = choice.connection()
         async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
@@ -48,5 +49,8 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
 
 
 def is_folder(name: str) -> bool:
-    """Whether this is a folder here, whatever is in it."""
-    return Path(name).is_dir()
+    """Whether this is a folder here, whatever is in it; no name is too odd to be asked for."""
+    try:
+        return name != "" and Path(name).is_dir()
+    except OSError:  # too long, or behind a folder that this user may not enter
+        return False

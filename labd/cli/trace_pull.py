@@ -18,8 +18,10 @@ from labd.cli.connection import Connection, connection_of, run, stop
 from labd.cli.pull import Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.cli.trace_export import Part, make_file, show_files
-from labd.cli.trace_place import Url, find_trace
+from labd.cli.trace_keep import checked_name
+from labd.cli.trace_place import Url, find_trace, is_folder
 from labd.errors import ConfigError, LabError, NotFoundError
+from labd.keep.names import checked_id
 from labd.mqtt.client import LabClient, connect
 from labd.service.messages import NUMBER_MAX
 from labd.trace.export.formats import Format
@@ -71,9 +73,9 @@ def pull(
 
     Formats: csv (.gz by the name of --out), npz (NumPy), hdf5, jls (Joulescope UI), sr (PulseView), parquet.
     """
-    folder_here = name != "" and Path(name).is_dir()
-    if not name or (not folder_here and name.isdecimal() and not 1 <= int(name) <= NUMBER_MAX):
-        raise typer.BadParameter(f"{name!r} is neither a trace's id nor a job's number")
+    folder_here = is_folder(name)
+    if not name or (not folder_here and name.isdecimal() and not _is_job(name)):
+        raise typer.BadParameter(f"{name[:256]!r} is neither a trace's id nor a job's number")
     if form is not PullFormat.FOLDER:
         if trial is not None and window is not None:
             raise typer.BadParameter("--window and --trial cannot go together")
@@ -94,6 +96,8 @@ def pull(
         raise typer.BadParameter("--window, --trial and --rate go with a --format that is not the folder")
     if folder_here:
         raise typer.BadParameter(f"{name!r} is a folder here already; name a --format to make of it")
+    if not name.isdecimal():
+        checked_name(name)
     connection = connection_of(context)
 
     async def work() -> list[Pulled]:
@@ -105,6 +109,11 @@ def pull(
             ]
 
     _show_pulled(run(work), json=json)
+
+
+def _is_job(name: str) -> bool:
+    """Whether digits are the number of a job; the length first, as Python refuses to read very long numbers."""
+    return len(name) <= len(str(NUMBER_MAX)) and 1 <= int(name) <= NUMBER_MAX
 
 
 def _window(text: str | None) -> tuple[float | None, float | None] | None:
@@ -121,13 +130,13 @@ def _window(text: str | None) -> tuple[float | None, float | None] | None:
 
 async def _sources(context: typer.Context, name: str, url: str | None) -> list[TraceFiles]:
     """The traces that `name` means, where they lie."""
-    if name.isdecimal() and not await asyncio.to_thread(Path(name).is_dir):
+    if name.isdecimal() and not await asyncio.to_thread(is_folder, name):
         return [http_files(each) for each in (await _urls(connection_of(context), name, url)).values()]
     return [await find_trace(context.obj, name, url)]
 
 
 async def _urls(connection: Connection, name: str, url: str | None) -> dict[str, str]:
-    """Addresses by trace id."""
+    """Addresses by trace id. No id leads out of the folder that is pulled into, whatever the lab says."""
     if url is not None and not name.isdecimal():
         return {name: f"{url.rstrip('/')}/{name}"}
     async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
@@ -135,7 +144,7 @@ async def _urls(connection: Connection, name: str, url: str | None) -> dict[str,
         where = url or (await lab.status()).traces_url
     if not where.startswith(("http://", "https://")):
         raise ConfigError(f"the lab does not say where it serves traces, only {where!r}", remedy="give --url")
-    return {trace_id: f"{where.rstrip('/')}/{trace_id}" for trace_id in ids}
+    return {checked_id(trace_id): f"{where.rstrip('/')}/{trace_id}" for trace_id in ids}
 
 
 async def _of_job(lab: LabClient, job_id: int) -> list[str]:

@@ -22,4 +22,4 @@ def checked_id(name: str) -> str:
         return _ID.validate_python(name, strict=True)
     except ValidationError as error:
         remedy = "use letters, digits, dashes and underscores"
-        raise TraceIdError(f"{name!r} cannot be the id of a trace", remedy=remedy) from error
+        raise TraceIdError(f"{name[:256]!r} cannot be the id of a trace", remedy=remedy) from error

@@ -11,8 +11,7 @@ from labd.benchmarks import Mode
 from labd.keep.retention import Way
 from labd.model.states import RunState, TraceState
 from labd.service.messages import Id, Message, Number, ScoreDocument
-
-TraceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
+from labd.trace.meta import TraceId
 
 
 class TraceQuery(Message):
@@ -22,20 +21,20 @@ class TraceQuery(Message):
     board: Id | None = None
     job: Number | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
-    before: TraceName | None = None
+    before: TraceId | None = None
     """Only traces that began before this one."""
 
 
 class TraceRef(Message):
     """Names one trace."""
 
-    id: TraceName
+    id: TraceId
 
 
 class TracePin(Message):
     """A trace that must never go, and why."""
 
-    id: TraceName
+    id: TraceId
     reason: Annotated[str, StringConstraints(max_length=256)] = ""
 
 

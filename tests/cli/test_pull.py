@@ -166,3 +166,19 @@ async def test_labctl_pulls_all_traces_of_a_job_from_where_the_lab_says(tmp_path
         assert found(tmp_path / "here" / TRACE) == contents
         missing = await labctl(*lab.options, "trace", "pull", "20250301T120000-j9-r9", "--out", str(tmp_path / "here"))
         assert (missing.status, missing.out) == (3, "")
+
+
+async def test_a_lab_cannot_have_a_trace_written_anywhere_but_where_it_was_asked_for(tmp_path: Path) -> None:
+    make_trace(tmp_path / "lab" / TRACE)
+    async with (
+        serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as traces,
+        served_lab(tmp_path, traces_url=traces.url) as lab,
+    ):
+        await labctl(*lab.options, "submit", "digits01", "energy")
+        run_id = await lab.start_run(1)
+        await lab.measured(run_id, f"../lab/{TRACE}", {})
+        out = tmp_path / "deep" / "here"
+        pulled = await labctl(*lab.options, "trace", "pull", "1", "--out", str(out))
+        assert (pulled.status, pulled.out) == (1, "")
+        assert "cannot be the id of a trace" in pulled.err
+        assert not out.parent.exists()

@@ -106,9 +106,21 @@ async def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -
         ("trace", "list", "--limit", "0"),
         ("trace", "pin", "../x"),
         ("trace", "show", str(tmp_path / "nothing-here")),
+        ("trace", "show", "a" * 5000),
+        ("trace", "pull", "a" * 5000),
+        ("trace", "pull", "1" * 5000),
+        ("trace", "pull", "../x", "--url", "http://127.0.0.1:9/v1/traces"),
     ):
         result = await labctl(*options, *arguments)
         assert (result.status, result.out) == (2, ""), arguments
+        assert "Traceback" not in result.err, arguments
+
+
+@pytest.mark.parametrize("verb", ["verify", "plot"])
+async def test_a_name_too_long_for_any_folder_is_not_found(verb: str) -> None:
+    result = await labctl("trace", verb, "a" * 5000)
+    assert (result.status, result.out) == (3, ""), result.err
+    assert "there is no such folder" in " ".join(result.err.split())
 
 
 async def test_a_lab_that_is_not_there_is_status_4() -> None:
