@@ -14,7 +14,7 @@ import structlog
 from labd.bench.sealing import beside_captures
 from labd.bench.shield import shielded
 from labd.errors import StoreError, TraceError
-from labd.model import ledger, trace_ledger
+from labd.model import ledger, ledger_traces
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
@@ -71,7 +71,7 @@ async def salvage_left(database: Database, traces_dir: Path) -> None:
 
     One that holds some and cannot be sealed now stays open, and is tried again when this is called again.
     """
-    for trace in await database.read(trace_ledger.left_open):
+    for trace in await database.read(ledger_traces.left_open):
         folder = traces_dir / trace.id
         log = structlog.get_logger().bind(trace=trace.id)
         try:

@@ -19,7 +19,7 @@ from sqlmodel import Session
 from labd.errors import LabError, StoreError, TraceError
 from labd.keep.archive import Archive
 from labd.keep.store import TraceStore
-from labd.model import ledger_archive, trace_ledger
+from labd.model import ledger_archive, ledger_traces
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.trace.object_files import PlaceError
@@ -112,7 +112,7 @@ class Archivist:
     async def _archive_some(self) -> bool:
         """Archive the next traces, if there are any. Raises `PlaceError` if the archive cannot be used."""
         skipped = len(self._unfit)
-        waiting = await self._database.read(lambda s: trace_ledger.traces_to_archive(s, BATCH + skipped))
+        waiting = await self._database.read(lambda s: ledger_traces.traces_to_archive(s, BATCH + skipped))
         todo = [trace.id for trace in waiting if trace.id not in self._unfit]
         for trace_id in todo:
             await self._archive_one(trace_id)
@@ -132,14 +132,14 @@ class Archivist:
         else:
             await self._end_outage()
             now = self._now()
-            if await self._database.write(lambda session: trace_ledger.archive_trace(session, trace_id, now)):
+            if await self._database.write(lambda session: ledger_traces.archive_trace(session, trace_id, now)):
                 log.info("trace_archived")
                 return
         await self._archive.delete(trace_id)  # it was removed while it was under way
         log.info("removed_trace_taken_back")
 
     async def _is_removed(self, trace_id: str) -> bool:
-        row = await self._database.read(lambda session: trace_ledger.get_trace(session, trace_id))
+        row = await self._database.read(lambda session: ledger_traces.get_trace(session, trace_id))
         return row.state is TraceState.REMOVED
 
     @property
@@ -194,7 +194,7 @@ class Archivist:
         now = self._now()
 
         def note(session: Session) -> bool:
-            return trace_ledger.drop_local(session, trace_id, "the archive has it", now)
+            return ledger_traces.drop_local(session, trace_id, "the archive has it", now)
 
         try:
             if not await self._database.write(note):

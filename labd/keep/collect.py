@@ -21,7 +21,7 @@ from labd.config import Keep
 from labd.errors import TraceError
 from labd.keep.retention import Going, Way, due, reclaim
 from labd.keep.store import TraceStore
-from labd.model import trace_ledger
+from labd.model import ledger_traces
 from labd.model.database import Database
 
 BATCH = 100
@@ -32,7 +32,7 @@ def decide(session: Session, keep: Keep, *, archive: bool, missing_bytes: int, n
     """What goes now, by age and size, and by want of room where `missing_bytes` is not 0."""
     if not _says_anything(keep) and missing_bytes == 0:
         return []
-    traces = trace_ledger.kept_traces(session)
+    traces = ledger_traces.kept_traces(session)
     going = due(traces, keep, archive=archive, now=now)
     if missing_bytes > 0:
         going += reclaim(traces, keep, missing_bytes, archive=archive, gone=going)
@@ -47,7 +47,7 @@ def commit(session: Session, going: Iterable[Going], now: datetime) -> list[Goin
 def foreign_names(session: Session, local: Path) -> list[str]:
     """Names in the local folder that no trace of this lab has, sorted. Reads the folder too: for a reader's thread."""
     names = _names(local)  # first: what is begun meanwhile has its row before its folder
-    known = trace_ledger.local_by_id(session)
+    known = ledger_traces.local_by_id(session)
     return [name for name in names if name not in known]
 
 
@@ -62,9 +62,9 @@ def _names(local: Path) -> list[str]:
 def _commit_one(session: Session, going: Going, now: datetime) -> bool:
     match going.way:
         case Way.REMOVE:
-            return trace_ledger.remove_trace(session, going.trace.id, going.reason, now)
+            return ledger_traces.remove_trace(session, going.trace.id, going.reason, now)
         case Way.DROP_LOCAL:
-            return trace_ledger.drop_local(session, going.trace.id, going.reason, now)
+            return ledger_traces.drop_local(session, going.trace.id, going.reason, now)
 
 
 def _says_anything(keep: Keep) -> bool:
@@ -116,11 +116,11 @@ class Collector:
         Raises:
             StoreError: the database failed.
         """
-        for trace in await self._database.read(trace_ledger.doomed):
+        for trace in await self._database.read(ledger_traces.doomed):
             await self._delete(trace.id)
         # The names first: what is begun meanwhile has its row before its folder.
         names = await asyncio.to_thread(_names, self._traces.local)
-        local = await self._database.read(trace_ledger.local_by_id)
+        local = await self._database.read(ledger_traces.local_by_id)
         for name in names:
             if local.get(name) is False:
                 await self._drop_local(name)
@@ -146,7 +146,7 @@ class Collector:
         except TraceError as error:
             self._log.error("trace_not_deleted", trace=trace_id, error=str(error))
         else:
-            await self._database.write(partial(trace_ledger.note_files_gone, trace_id=trace_id))
+            await self._database.write(partial(ledger_traces.note_files_gone, trace_id=trace_id))
 
     async def _drop_local(self, trace_id: str) -> None:
         try:

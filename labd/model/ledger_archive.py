@@ -1,4 +1,4 @@
-"""What the archivist asks and notes beside the states of traces, which `labd.model.trace_ledger` changes."""
+"""What the archivist asks and notes beside the states of traces, which `labd.model.ledger_traces` changes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import false, true
 from sqlmodel import Session, col, select
 
+from labd.model.ledger_traces import CLOSED
 from labd.model.tables import Event, Run, Trace
-from labd.model.trace_ledger import CLOSED
 
 
 def archived_before(session: Session, before: datetime, limit: int) -> list[str]:

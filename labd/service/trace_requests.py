@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from labd.keep.collect import commit, decide, foreign_names
 from labd.keep.retention import Going
-from labd.model import trace_ledger
+from labd.model import ledger_traces
 from labd.model.states import TraceState
 from labd.model.tables import Job, Run, Score, Trace
 from labd.service.documents import score_document
@@ -38,7 +38,7 @@ AT_ONCE = 1000
 
 def list_traces(lab: Lab, session: Session, query: TraceQuery) -> Message:
     """A page of traces, newest first."""
-    found = trace_ledger.list_traces(
+    found = ledger_traces.list_traces(
         session, state=query.state, board=query.board, job=query.job, before=query.before, limit=query.limit
     )
     traces = tuple(_summary(trace, run, lab.traces_url) for trace, run in found)
@@ -47,7 +47,7 @@ def list_traces(lab: Lab, session: Session, query: TraceQuery) -> Message:
 
 def get_trace(lab: Lab, session: Session, ref: TraceRef) -> Message:
     """All that the record has of one trace."""
-    trace = trace_ledger.get_trace(session, ref.id)
+    trace = ledger_traces.get_trace(session, ref.id)
     run = session.get_one(Run, trace.run_id)
     job = session.get_one(Job, run.job_id)
     scores = session.exec(select(Score).where(Score.run_id == trace.run_id).order_by(col(Score.id)))
@@ -65,12 +65,12 @@ def get_trace(lab: Lab, session: Session, ref: TraceRef) -> Message:
 
 def pin_trace(lab: Lab, session: Session, pin: TracePin, asked: Asked) -> Done:
     """Keep a trace from ever going."""
-    return _changed(lab, session, trace_ledger.pin_trace(session, pin.id, pin.reason, asked.at))
+    return _changed(lab, session, ledger_traces.pin_trace(session, pin.id, pin.reason, asked.at))
 
 
 def unpin_trace(lab: Lab, session: Session, ref: TraceRef, asked: Asked) -> Done:
     """Let the lab's rules hold for a trace again."""
-    return _changed(lab, session, trace_ledger.unpin_trace(session, ref.id, asked.at))
+    return _changed(lab, session, ledger_traces.unpin_trace(session, ref.id, asked.at))
 
 
 class Collection:

@@ -14,7 +14,7 @@ import pytest
 
 from drivers.api import Interval, IntervalKind
 from labd.config import Keep
-from labd.model import trace_ledger
+from labd.model import ledger_traces
 from labd.model.states import TraceState
 from labd.trace.journal import EdgeSeen, TrialEnded, TrialStarted
 from labd.trace.seal import seal
@@ -207,4 +207,4 @@ async def on_a_terminal(lab: Served, answer: str, *arguments: str) -> Ended:
 
 
 async def state_of(lab: Served, trace_id: str) -> TraceState:
-    return await lab.lab.database.read(lambda session: trace_ledger.get_trace(session, trace_id).state)
+    return await lab.lab.database.read(lambda session: ledger_traces.get_trace(session, trace_id).state)

@@ -19,10 +19,10 @@ from typing import Any
 
 from labd.config import Keep
 from labd.keep import collect, store
-from labd.model import database, trace_ledger
+from labd.model import database, ledger_traces
 from tests.keep.traces import NOW, record
 
-_FILES = {module.__file__ for module in (collect, store, database, trace_ledger, shutil)}
+_FILES = {module.__file__ for module in (collect, store, database, ledger_traces, shutil)}
 
 
 async def let_go(folder: Path) -> None:

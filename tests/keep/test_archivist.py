@@ -20,7 +20,7 @@ from labd.benchmarks import Mode
 from labd.keep.archive import Archive
 from labd.keep.archivist import Archivist
 from labd.keep.store import TraceStore
-from labd.model import ledger, trace_ledger
+from labd.model import ledger, ledger_traces
 from labd.model.causes import Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -60,7 +60,7 @@ class Scene:
         await self.database.write(lambda session: ledger.end_run(session, self.run_id, Ending(), NOW))
 
     async def row(self, trace_id: str) -> Trace:
-        return await self.database.read(lambda session: trace_ledger.get_trace(session, trace_id))
+        return await self.database.read(lambda session: ledger_traces.get_trace(session, trace_id))
 
     async def until(self, holds: Callable[[], bool] | None = None, *, archived: str = "") -> None:
         """Wait until something holds, or a trace counts as archived."""
@@ -195,13 +195,13 @@ async def test_a_local_copy_stays_as_long_as_is_said_and_a_pinned_one_for_ever(s
     await scene.sealed("t1")
     await scene.sealed("t2", seed=2)
     await scene.end_run()
-    await scene.database.write(lambda session: trace_ledger.pin_trace(session, "t2", "", NOW))
+    await scene.database.write(lambda session: ledger_traces.pin_trace(session, "t2", "", NOW))
     long_ago = NOW - timedelta(days=10)
     await scene.archive.put(scene.traces.folder("t2"))
-    await scene.database.write(lambda session: trace_ledger.archive_trace(session, "t2", long_ago))
+    await scene.database.write(lambda session: ledger_traces.archive_trace(session, "t2", long_ago))
     await scene.sealed("t3", seed=3)
     await scene.archive.put(scene.traces.folder("t3"))
-    await scene.database.write(lambda session: trace_ledger.archive_trace(session, "t3", long_ago))
+    await scene.database.write(lambda session: ledger_traces.archive_trace(session, "t3", long_ago))
     async with scene.at_work(timedelta(days=5)):
         await scene.until(archived="t1")
         await scene.until(lambda: not scene.traces.folder("t3").exists())
@@ -220,7 +220,7 @@ async def test_a_trace_that_was_removed_while_it_was_under_way_is_taken_back(s3:
             def remove_meanwhile(method: str, path: str) -> bool:
                 if method == "PUT" and path.endswith("journal.jsonl"):
                     removed = scene.database.write(
-                        lambda session: trace_ledger.remove_trace(session, "t1", "by test", NOW)
+                        lambda session: ledger_traces.remove_trace(session, "t1", "by test", NOW)
                     )
                     asyncio.run_coroutine_threadsafe(removed, loop).result(WAIT_S)
                     shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from labd.config import Keep, KeepRule
 from labd.keep.archive import Archive
 from labd.keep.collect import Collector
 from labd.keep.store import TraceStore
-from labd.model import trace_ledger
+from labd.model import ledger_traces
 from labd.model.causes import Cause
 from labd.model.database import Database
 from labd.model.states import TraceState
@@ -39,7 +39,7 @@ async def test_old_traces_go_and_the_record_says_why(tmp_path: Path) -> None:
             add_trace(session, "old", days=40)
             add_trace(session, "paper", days=40, labels={"campaign": "paper"})
             add_trace(session, "pinned", days=40, cause=Cause.BOARD_SILENT)
-            trace_ledger.pin_trace(session, "pinned", "odd spike", NOW)
+            ledger_traces.pin_trace(session, "pinned", "odd spike", NOW)
             add_trace(session, "young", days=20)
             add_trace(session, "now", days=40, state=TraceState.RECORDING)
 
@@ -50,7 +50,7 @@ async def test_old_traces_go_and_the_record_says_why(tmp_path: Path) -> None:
         (gone,) = await collector.collect(NOW)
         assert (gone.trace.id, gone.frees, gone.reason) == ("old", SIZE, "it ended 40 days ago, more than 30")
         assert here(tmp_path) == ["now", "paper", "pinned", "young"]
-        row = await database.read(lambda session: trace_ledger.get_trace(session, "old"))
+        row = await database.read(lambda session: ledger_traces.get_trace(session, "old"))
         assert (row.state, row.local, row.removed_at) == (TraceState.REMOVED, False, NOW)
         assert row.reason == gone.reason
         assert await collector.collect(NOW) == []
@@ -97,10 +97,10 @@ async def test_a_trace_that_somebody_works_on_goes_when_he_is_done(tmp_path: Pat
         with locked(folder):
             await collector.collect(NOW)
             assert here(tmp_path) == ["old"]
-            assert [trace.id for trace in await database.read(trace_ledger.doomed)] == ["old"]
+            assert [trace.id for trace in await database.read(ledger_traces.doomed)] == ["old"]
         await collector.finish()
         assert here(tmp_path) == []
-        assert await database.read(trace_ledger.doomed) == []
+        assert await database.read(ledger_traces.doomed) == []
 
 
 async def test_what_no_row_knows_is_told_and_never_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,9 +124,9 @@ async def test_the_leftovers_of_a_deletion_are_finished_and_nothing_else(tmp_pat
 
         def fill(session: Session) -> None:
             add_trace(session, "removed", days=40)
-            trace_ledger.remove_trace(session, "removed", "too old", NOW)
+            ledger_traces.remove_trace(session, "removed", "too old", NOW)
             add_trace(session, "archived", days=1, archived=True)
-            trace_ledger.drop_local(session, "archived", "room", NOW)
+            ledger_traces.drop_local(session, "archived", "room", NOW)
             add_trace(session, "kept")
 
         await database.write(fill)

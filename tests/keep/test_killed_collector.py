@@ -13,7 +13,7 @@ from sqlmodel import Session, select
 from labd.config import Keep
 from labd.keep.collect import Collector
 from labd.keep.store import TraceStore
-from labd.model import trace_ledger
+from labd.model import ledger_traces
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
@@ -33,7 +33,7 @@ async def lay_out(folder: Path) -> None:
             add_trace(session, name, days=100 - number)
         for name in STAYS:
             add_trace(session, name, days=50 if name == "pinned" else 1)
-        trace_ledger.pin_trace(session, "pinned", "", NOW)
+        ledger_traces.pin_trace(session, "pinned", "", NOW)
 
     async with record(folder) as database:
         await database.write(fill)
@@ -68,7 +68,7 @@ async def the_next_start_ends_it(folder: Path) -> None:
         found = await rows(database)
         assert {name for name, row in found.items() if row.state is TraceState.REMOVED} == set(GOES)
         assert not any(found[name].local for name in GOES)
-        assert await database.read(trace_ledger.doomed) == []
+        assert await database.read(ledger_traces.doomed) == []
         collector = Collector(database, TraceStore(folder / "traces"), Keep())
         assert await collector.foreign() == [FOREIGN]
     assert sorted(path.name for path in (folder / "traces").iterdir()) == sorted((*STAYS, FOREIGN))

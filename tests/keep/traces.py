@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from labd.benchmarks import Mode
-from labd.model import ledger, trace_ledger
+from labd.model import ledger, ledger_traces
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -66,4 +66,4 @@ def add_trace(
     ledger.end_trace(session, trace_id, state, rows=10, size=SIZE, sha256="ab", now=at)
     ledger.end_run(session, run.id, Ending(cause), at)
     if archived:
-        trace_ledger.archive_trace(session, trace_id, at)
+        ledger_traces.archive_trace(session, trace_id, at)

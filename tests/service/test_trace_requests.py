@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from labd.config import Keep
 from labd.keep.space import Space, SpaceState
-from labd.model import ledger, trace_ledger
+from labd.model import ledger, ledger_traces
 from labd.model.causes import Cause
 from labd.model.states import TraceState
 from labd.model.tables import Event, Score, Trace
@@ -42,7 +42,7 @@ async def plain(tmp_path: Path) -> AsyncIterator[Lab]:
 
         def fill(session: Session) -> None:
             add_trace(session, "t-4", days=400)
-            trace_ledger.pin_trace(session, "t-4", "for the paper", NOW)
+            ledger_traces.pin_trace(session, "t-4", "for the paper", NOW)
             add_trace(session, "t-3", days=300, cause=Cause.BOARD_SILENT)
             add_trace(session, "t-2", days=200, labels={"why": "debug"})
             add_trace(session, "t-1", days=1)
@@ -129,7 +129,7 @@ async def test_a_pin_is_set_once_for_each_request_and_taken_away(plain: Lab) -> 
     assert (first["pinned"], first["reason"]) == (True, "odd spike")
     await result(plain, "trace.unpin", {"id": "t-1"}, "u")
     assert await result(plain, "trace.pin", {"id": "t-1", "reason": "odd spike"}, "p") == first
-    row = await plain.database.read(lambda session: trace_ledger.get_trace(session, "t-1"))
+    row = await plain.database.read(lambda session: ledger_traces.get_trace(session, "t-1"))
     assert (row.pinned, row.reason) == (False, "")
     told = await plain.database.read(
         lambda session: session.exec(select(Event.reason).where(Event.subject == "t-1").order_by(col(Event.id))).all()

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
-from labd.model import ledger, trace_ledger
+from labd.model import ledger, ledger_traces
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.kept import Kept
@@ -75,7 +75,7 @@ async def test_pages_of_traces_run_from_the_newest_to_the_oldest(database: Datab
 
     async def page(**wanted: Any) -> list[str]:
         asked: dict[str, Any] = {"state": None, "board": None, "job": None, "before": None, "limit": 100} | wanted
-        found = await database.read(lambda session: trace_ledger.list_traces(session, **asked))
+        found = await database.read(lambda session: ledger_traces.list_traces(session, **asked))
         return [trace.id for trace, _ in found]
 
     assert await page(limit=2) == ["t-twin", "t-4"]
@@ -91,10 +91,10 @@ async def test_what_decides_about_a_trace_is_read_with_it(database: Database) ->
     def fill(session: Session) -> None:
         add_trace(session, "t-1", labels={"keep": "yes"}, ending=Ending(Cause.BOARD_SILENT))
         add_trace(session, "t-2", state=TraceState.RECORDING)
-        trace_ledger.pin_trace(session, "t-1", "for the paper", NOW)
+        ledger_traces.pin_trace(session, "t-1", "for the paper", NOW)
 
     await database.write(fill)
-    (only,) = await database.read(trace_ledger.kept_traces)
+    (only,) = await database.read(ledger_traces.kept_traces)
     assert only == Kept(
         id="t-1",
         bytes=1000,
@@ -109,17 +109,17 @@ async def test_what_decides_about_a_trace_is_read_with_it(database: Database) ->
 
 async def test_a_pinned_trace_cannot_be_removed_until_it_is_unpinned(database: Database) -> None:
     await database.write(lambda session: add_trace(session, "t-1"))
-    await database.write(lambda session: trace_ledger.pin_trace(session, "t-1", "for the paper", NOW))
-    await database.write(lambda session: trace_ledger.pin_trace(session, "t-1", "for the paper", NOW))
-    assert not await database.write(lambda session: trace_ledger.remove_trace(session, "t-1", "too old", NOW))
-    await database.write(lambda session: trace_ledger.unpin_trace(session, "t-1", NOW))
-    assert await database.write(lambda session: trace_ledger.remove_trace(session, "t-1", "too old", NOW))
+    await database.write(lambda session: ledger_traces.pin_trace(session, "t-1", "for the paper", NOW))
+    await database.write(lambda session: ledger_traces.pin_trace(session, "t-1", "for the paper", NOW))
+    assert not await database.write(lambda session: ledger_traces.remove_trace(session, "t-1", "too old", NOW))
+    await database.write(lambda session: ledger_traces.unpin_trace(session, "t-1", NOW))
+    assert await database.write(lambda session: ledger_traces.remove_trace(session, "t-1", "too old", NOW))
     assert (await reasons(database, "t-1"))[2:] == [
         ("sealed", "pinned: for the paper"),
         ("sealed", "unpinned"),
         ("removed", "too old"),
     ]
-    row = await database.read(lambda session: trace_ledger.get_trace(session, "t-1"))
+    row = await database.read(lambda session: ledger_traces.get_trace(session, "t-1"))
     assert (row.state, row.removed_at, row.reason) == (TraceState.REMOVED, NOW, "too old")
 
 
@@ -131,10 +131,10 @@ async def test_what_is_recorded_or_gone_is_neither_removed_nor_pinned(database: 
     await database.write(fill)
     for trace_id in ("now", "lost"):
         with pytest.raises(ConflictError, match="not sealed"):
-            await database.write(lambda session, i=trace_id: trace_ledger.remove_trace(session, i, "x", NOW))  # type: ignore[misc]
+            await database.write(lambda session, i=trace_id: ledger_traces.remove_trace(session, i, "x", NOW))  # type: ignore[misc]
     with pytest.raises(ConflictError, match="is lost"):
-        await database.write(lambda session: trace_ledger.pin_trace(session, "lost", "", NOW))
-    pinned = await database.write(lambda session: trace_ledger.pin_trace(session, "now", "", NOW))
+        await database.write(lambda session: ledger_traces.pin_trace(session, "lost", "", NOW))
+    pinned = await database.write(lambda session: ledger_traces.pin_trace(session, "now", "", NOW))
     assert pinned.pinned
 
 
@@ -142,44 +142,44 @@ async def test_a_removed_trace_is_doomed_until_its_files_are_gone_here_and_there
     def fill(session: Session) -> None:
         add_trace(session, "here", minute=0)
         add_trace(session, "there", minute=1)
-        trace_ledger.archive_trace(session, "there", NOW)
-        trace_ledger.drop_local(session, "there", "room was needed", NOW)
+        ledger_traces.archive_trace(session, "there", NOW)
+        ledger_traces.drop_local(session, "there", "room was needed", NOW)
         for trace_id in ("here", "there"):
-            trace_ledger.remove_trace(session, trace_id, "too old", NOW)
+            ledger_traces.remove_trace(session, trace_id, "too old", NOW)
 
     await database.write(fill)
-    assert [trace.id for trace in await database.read(trace_ledger.doomed)] == ["here", "there"]
+    assert [trace.id for trace in await database.read(ledger_traces.doomed)] == ["here", "there"]
     for trace_id in ("here", "there"):
-        await database.write(lambda session, i=trace_id: trace_ledger.note_files_gone(session, i))  # type: ignore[misc]
-    assert await database.read(trace_ledger.doomed) == []
+        await database.write(lambda session, i=trace_id: ledger_traces.note_files_gone(session, i))  # type: ignore[misc]
+    assert await database.read(ledger_traces.doomed) == []
 
 
 async def test_the_local_copy_goes_only_when_the_archive_has_one(database: Database) -> None:
     await database.write(lambda session: add_trace(session, "t-1"))
     with pytest.raises(ConflictError, match="in no archive"):
-        await database.write(lambda session: trace_ledger.drop_local(session, "t-1", "room", NOW))
-    waiting = await database.read(lambda session: trace_ledger.traces_to_archive(session, 10))
+        await database.write(lambda session: ledger_traces.drop_local(session, "t-1", "room", NOW))
+    waiting = await database.read(lambda session: ledger_traces.traces_to_archive(session, 10))
     assert [trace.id for trace in waiting] == ["t-1"]
-    assert await database.write(lambda session: trace_ledger.archive_trace(session, "t-1", NOW))
-    assert await database.read(lambda session: trace_ledger.traces_to_archive(session, 10)) == []
-    assert await database.write(lambda session: trace_ledger.drop_local(session, "t-1", "room", NOW))
-    assert not await database.write(lambda session: trace_ledger.drop_local(session, "t-1", "room", NOW))
+    assert await database.write(lambda session: ledger_traces.archive_trace(session, "t-1", NOW))
+    assert await database.read(lambda session: ledger_traces.traces_to_archive(session, 10)) == []
+    assert await database.write(lambda session: ledger_traces.drop_local(session, "t-1", "room", NOW))
+    assert not await database.write(lambda session: ledger_traces.drop_local(session, "t-1", "room", NOW))
     with pytest.raises(ConflictError, match="no local copy"):
-        await database.write(lambda session: trace_ledger.unarchive_trace(session, "t-1", "copy is damaged", NOW))
+        await database.write(lambda session: ledger_traces.unarchive_trace(session, "t-1", "copy is damaged", NOW))
 
 
 async def test_a_damaged_copy_in_the_archive_is_uploaded_again(database: Database) -> None:
     await database.write(lambda session: add_trace(session, "t-1"))
-    await database.write(lambda session: trace_ledger.archive_trace(session, "t-1", NOW))
-    await database.write(lambda session: trace_ledger.unarchive_trace(session, "t-1", "copy is damaged", NOW))
-    waiting = await database.read(lambda session: trace_ledger.traces_to_archive(session, 10))
+    await database.write(lambda session: ledger_traces.archive_trace(session, "t-1", NOW))
+    await database.write(lambda session: ledger_traces.unarchive_trace(session, "t-1", "copy is damaged", NOW))
+    waiting = await database.read(lambda session: ledger_traces.traces_to_archive(session, 10))
     assert [trace.id for trace in waiting] == ["t-1"]
 
 
 async def test_a_trace_that_was_removed_while_it_was_uploaded_is_not_archived(database: Database) -> None:
     await database.write(lambda session: add_trace(session, "t-1"))
-    await database.write(lambda session: trace_ledger.remove_trace(session, "t-1", "too old", NOW))
-    assert not await database.write(lambda session: trace_ledger.archive_trace(session, "t-1", NOW))
+    await database.write(lambda session: ledger_traces.remove_trace(session, "t-1", "too old", NOW))
+    assert not await database.write(lambda session: ledger_traces.archive_trace(session, "t-1", NOW))
 
 
 async def test_the_queries_of_a_big_lab_use_their_indexes(database: Database) -> None:
@@ -195,9 +195,9 @@ async def test_the_queries_of_a_big_lab_use_their_indexes(database: Database) ->
                 seen.extend(str(row[3]) for row in rows)
 
         event.listen(connection, "before_cursor_execute", explain)
-        trace_ledger.list_traces(session, state=None, board=None, job=None, before=None, limit=10)
-        trace_ledger.doomed(session)
-        trace_ledger.traces_to_archive(session, 10)
+        ledger_traces.list_traces(session, state=None, board=None, job=None, before=None, limit=10)
+        ledger_traces.doomed(session)
+        ledger_traces.traces_to_archive(session, 10)
         return "\n".join(seen)
 
     plan = await database.read(plans)
