@@ -21,7 +21,17 @@ from labd.errors import TraceError
 from labd.trace.files import LocalFiles
 from labd.trace.index import Index
 from labd.trace.journal import JOURNAL, JournalFile, Marked, Record, Salvaged, Told, encode, parse
-from labd.trace.layout import END_OF_STREAM, INDEX, PARQUET, PYRAMID, SAMPLES, sync_file, sync_folder, write_durably
+from labd.trace.layout import (
+    END_OF_STREAM,
+    INDEX,
+    PARQUET,
+    PYRAMID,
+    SAMPLES,
+    samples_schema,
+    sync_file,
+    sync_folder,
+    write_durably,
+)
 from labd.trace.levels import are_whole, write_levels
 from labd.trace.meta import TraceMeta
 from labd.trace.samples import HotSamples, examine_hot
@@ -52,7 +62,7 @@ def examine(folder: Path, meta: TraceMeta) -> Found:
     Raises:
         TraceError: samples are there without their index, or were taken away, or are another trace's.
     """
-    _make_missing(folder)
+    _make_missing(folder, meta)
     files = LocalFiles(folder)
     samples = examine_hot(files, meta)
     data = files.read(JOURNAL)
@@ -91,11 +101,12 @@ def _additions(found: Found) -> list[Record]:
     return marks if begun or not (marks or cut) else [Salvaged(journal=told.bytes, cut=cut), *marks]
 
 
-def _make_missing(folder: Path) -> None:
+def _make_missing(folder: Path, meta: TraceMeta) -> None:
     hot = [name for name in (SAMPLES, INDEX) if (folder / name).exists()]
     if not hot and (folder / PARQUET).exists():
         raise TraceError("the samples were taken away before the trace was sealed", where=str(folder / SAMPLES))
-    if hot == [SAMPLES]:  # a recording makes the index first
+    # A power cut right after the files were made may leave either name. Beyond the schema there are batches.
+    if hot == [SAMPLES] and (folder / SAMPLES).stat().st_size > samples_schema(meta).serialize().size:
         raise TraceError("the index is missing: without it samples cannot be told from damage", where=str(folder))
     for name in (SAMPLES, INDEX):
         (folder / name).touch()

@@ -133,6 +133,18 @@ def test_a_spoilt_entry_of_the_index_costs_its_own_batch_alone(tmp_path: Path) -
     assert Trace.open(folder).marked() == (Interval(IntervalKind.GAP, 5 * BATCH, 6 * BATCH),)
 
 
+@pytest.mark.parametrize("left", [0, 100, None])
+def test_a_trace_cut_off_while_its_files_were_made_is_salvaged_as_empty(tmp_path: Path, left: int | None) -> None:
+    writer = TraceWriter.create(tmp_path, make_meta())
+    folder = shutil.copytree(writer.folder, tmp_path / "cut" / "t1")
+    writer.close()
+    (folder / "samples.index").unlink()
+    if left is not None:
+        os.truncate(folder / "samples.arrow", left)
+    assert salvage(folder).rows == 0
+    assert verify(folder).rows == 0
+
+
 def test_samples_without_their_index_are_not_given_up_for_nothing(tmp_path: Path) -> None:
     folder = record(tmp_path).close().folder
     (folder / "samples.index").unlink()
