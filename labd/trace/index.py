@@ -6,7 +6,8 @@ one that was never written, or only in part, does not have that digest. `journal
 written by then: a mark that is lost is never missed silently. `durable` says how many samples a power cut could not
 touch any more when the entry was written: up to there nothing has to be checked.
 
-The last entry of a closed trace holds no samples; it points at the end of the stream, and all samples are durable.
+The last entry of a closed trace holds no samples; it points at the end of the stream, all samples are durable, and its
+digest is that of the journal.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Entry:
         length: Bytes of the message.
         journal: Bytes of whole lines that the journal held when the batch was written.
         durable: Samples of the trace that were durable then, with all that belongs to them.
-        digest: `digest_of` its columns.
+        digest: `digest_of` its columns; in the entry that closes a trace, that of the journal.
     """
 
     first: int

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import xxhash
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from drivers.api import Edge, Interval, IntervalKind
@@ -172,6 +173,7 @@ class JournalFile:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._closed = self._finished = False
         self._refused: OSError | None = None
+        self._hash = xxhash.xxh3_64()
         self.bytes = 0
         """Bytes of the whole lines written so far."""
 
@@ -192,6 +194,12 @@ class JournalFile:
                     os.ftruncate(self._fd, self.bytes)
                 raise self._error(error) from error
             self.bytes += len(line)
+            self._hash.update(line)
+
+    @property
+    def digest(self) -> int:
+        """XXH3 (64 bits) of the lines written so far."""
+        return self._hash.intdigest()
 
     def _error(self, error: OSError) -> TraceError:
         return TraceError(f"the journal cannot be written: {error.strerror}", where=str(self._path))

@@ -8,6 +8,8 @@ there. What is missing then, the last and partial blocks at the least, is made f
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -21,7 +23,7 @@ from labd.trace.files import TraceFiles
 from labd.trace.journal import write_all
 from labd.trace.layout import BLOCK, BLOCKS, FANOUT, LEVELS, PYRAMID, pyramid_row
 from labd.trace.meta import TraceMeta
-from labd.trace.pyramid import Rows, Summariser, coarser, join_rows
+from labd.trace.pyramid import Columns, Rows, Summariser, coarser, join_rows
 from labd.trace.samples import Samples, read_column
 
 PIECE = 64 * BLOCK
@@ -82,15 +84,35 @@ class LevelsFile:
         self.bytes += rows.nbytes
 
 
-def write_levels(paths: tuple[Path, ...], meta: TraceMeta, samples: Samples) -> None:
-    """Make the whole pyramid from the samples and make it durable. Raises `OSError`, and `TraceError` as samples do."""
-    file = LevelsFile(paths, meta)
+@contextmanager
+def making_levels(paths: tuple[Path, ...], meta: TraceMeta) -> Iterator[Callable[[int, Columns], None]]:
+    """Make the whole pyramid from all samples, handed over in the block; it is durable at the block's end.
+
+    Args:
+        paths: The files to make.
+        meta: The trace's sidecar.
+
+    Yields:
+        What takes the samples piece by piece, in their order: the index of a piece's first sample, and its columns.
+        Every piece but the last is of whole blocks.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
+    file, summarise = LevelsFile(paths, meta), Summariser(meta)
+    rest = np.zeros(0, dtype=pyramid_row(meta))
+
+    def take(first: int, columns: Columns) -> None:
+        nonlocal rest
+        size = len(next(iter(columns.values())))
+        rows = summarise.rows(first, columns, 0, size)
+        whole = size // BLOCK
+        file.add(rows[:whole])
+        rest = rows[whole:]
+
     try:
-        summarise = Summariser(meta)
-        whole = samples.rows // BLOCK * BLOCK
-        for start in range(0, whole, PIECE):
-            file.add(_summary(summarise, samples, meta, start, min(start + PIECE, whole)))
-        file.finish(_summary(summarise, samples, meta, whole, samples.rows))
+        yield take
+        file.finish(rest)
         file.sync()
     finally:
         file.close()
@@ -192,25 +214,6 @@ class Levels:
             for start in range(stored * BLOCK, self._rows, PIECE)
         ]
         return level(stored, join_rows(none, *made))
-
-
-def are_whole(files: TraceFiles, meta: TraceMeta, rows: int) -> bool:
-    """Whether the files hold exactly the rows of a closed trace of so many samples, by their places and counts."""
-    for name, block in zip(PYRAMID, BLOCKS, strict=True):
-        count, size = -(-rows // block), pyramid_row(meta).itemsize
-        if not files.has(name) or files.size(name) != count * size:
-            return False
-        last = rows - (count - 1) * block
-        for start in range(0, count, TAKEN):
-            stop = min(start + TAKEN, count)
-            found = np.frombuffer(files.span(name, start * size, stop * size), dtype=pyramid_row(meta))
-            sizes = np.full(stop - start, block, dtype=np.uint32)
-            if stop == count:
-                sizes[-1] = last
-            firsts = np.arange(start, stop, dtype=np.uint64) * np.uint64(block)
-            if not (np.array_equal(found["first"], firsts) and np.array_equal(found["count"], sizes)):
-                return False
-    return True
 
 
 def _right(rows: Rows, first: int, block: int) -> int:

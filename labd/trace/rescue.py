@@ -5,34 +5,27 @@
   that only damage of the disk can spoil a batch: it leaves a hole of NaN (0 in a digital column), marked as a gap, and
   what follows is kept.
 - The journal is cut at its first line that is no record. Samples that were written later than that line are kept, but
-  a mark that was about them may be lost: they are marked as a gap themselves, from there to the end.
+  a mark that was about them may be lost: they are marked as a gap themselves, from there to the end. If all lines are
+  records, but not those of the trace that was closed, there is no telling which has changed: all is marked.
 - What was cut is said in the journal, by `Salvaged`, before the marks: started again, a salvage that was killed still
   knows what the recorder had written.
-- The pyramid is made again from the samples, all of it.
+
+Of the pyramid nothing is kept: a seal makes it from the samples that it vouches for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import xxhash
 
 from drivers.api import Interval, IntervalKind
 from labd.errors import TraceError
 from labd.trace.files import LocalFiles
-from labd.trace.index import Index
+from labd.trace.index import ENTRY, Entry, Index
 from labd.trace.journal import JOURNAL, JournalFile, Marked, Record, Salvaged, Told, encode, parse
-from labd.trace.layout import (
-    END_OF_STREAM,
-    INDEX,
-    PARQUET,
-    PYRAMID,
-    SAMPLES,
-    samples_schema,
-    sync_file,
-    sync_folder,
-    write_durably,
-)
-from labd.trace.levels import are_whole, write_levels
+from labd.trace.layout import END_OF_STREAM, INDEX, PARQUET, SAMPLES, samples_schema, sync_file, write_durably
 from labd.trace.meta import TraceMeta
 from labd.trace.samples import HotSamples, examine_hot
 
@@ -65,13 +58,15 @@ def examine(folder: Path, meta: TraceMeta) -> Found:
     _make_missing(folder, meta)
     files = LocalFiles(folder)
     samples = examine_hot(files, meta)
-    data = files.read(JOURNAL)
+    data, end = files.read(JOURNAL), _end(files)
     told = parse(data)
-    return Found(samples, told, len(data), _amiss(files, meta, samples, told, len(data)))
+    if end is not None and told.recorded == end.journal and xxhash.xxh3_64_intdigest(data[: end.journal]) != end.digest:
+        told = replace(told, recorded=0)
+    return Found(samples, told, len(data), _amiss(files, samples, told, len(data), end))
 
 
-def repair(folder: Path, meta: TraceMeta, found: Found) -> None:
-    """Put journal and pyramid in order, so that the trace can be sealed. Raises `TraceError` if the disk refuses it."""
+def repair(folder: Path, found: Found) -> None:
+    """Put the journal in order, so that the trace can be sealed. Raises `TraceError` if the disk refuses it."""
     try:
         for name in (SAMPLES, INDEX, JOURNAL):
             sync_file(folder / name)  # what was never synced before is about to be vouched for
@@ -79,11 +74,6 @@ def repair(folder: Path, meta: TraceMeta, found: Found) -> None:
         if missing or found.told.bytes < found.journal_bytes:
             kept = (folder / JOURNAL).read_bytes()[: found.told.bytes]
             write_durably(folder / JOURNAL, kept + b"".join(map(encode, missing)))
-        parts = tuple(folder / f"{name}.part" for name in PYRAMID)
-        write_levels(parts, meta, found.samples)
-        for part, name in zip(parts, PYRAMID, strict=True):
-            part.replace(folder / name)
-        sync_folder(folder)
     except OSError as error:
         raise TraceError(f"the trace cannot be repaired: {error}", where=str(folder)) from error
 
@@ -114,11 +104,17 @@ def _make_missing(folder: Path, meta: TraceMeta) -> None:
         JournalFile(folder / JOURNAL).close()
 
 
-def _amiss(files: LocalFiles, meta: TraceMeta, samples: HotSamples, told: Told, journal_bytes: int) -> str:
-    last = Index(files).last()
-    if last is None or last[1].count or last[0] != files.size(INDEX) // 64 - 1:
+def _end(files: LocalFiles) -> Entry | None:
+    """The entry that closes the trace, if it was closed."""
+    index = Index(files)
+    end = index.entry(len(index) - 1) if len(index) else None
+    whole = files.size(INDEX) == len(index) * ENTRY.itemsize
+    return end if end is not None and end.count == 0 and whole else None
+
+
+def _amiss(files: LocalFiles, samples: HotSamples, told: Told, journal_bytes: int, end: Entry | None) -> str:
+    if end is None:
         return "its index has no end"
-    end = last[1]
     if end.first != samples.rows or end.durable != samples.rows or any(samples.holes()):
         return f"{samples.rows} samples are there of {end.first}, or some were lost in between"
     try:
@@ -127,6 +123,5 @@ def _amiss(files: LocalFiles, meta: TraceMeta, samples: HotSamples, told: Told, 
         closed = False
     if not closed:
         return "its samples have no end"
-    if not told.bytes == journal_bytes == end.journal:
-        return "its journal has changed"
-    return "" if are_whole(files, meta, samples.rows) else "its pyramid is not whole"
+    # what a salvage has added is there, but was not recorded
+    return "" if told.recorded == journal_bytes == end.journal else "its journal has changed"

@@ -19,7 +19,7 @@ from drivers.api import Quantity
 from labd.errors import TraceError
 from labd.trace.files import FileMissingError, TraceFiles
 from labd.trace.index import ENTRY, Entry, Index, digest_of
-from labd.trace.layout import BLOCK, END_OF_STREAM, PARQUET, SAMPLES, is_digital, samples_schema
+from labd.trace.layout import BLOCK, END_OF_STREAM, INDEX, PARQUET, SAMPLES, is_digital, samples_schema
 from labd.trace.meta import TraceMeta
 
 Column = npt.NDArray[Any]
@@ -29,6 +29,8 @@ HEAD = 1 << 16
 """More bytes than the schema takes at the start of a stream."""
 UNREADABLE = (pa.ArrowException, OSError, EOFError)
 """What Arrow raises for a message that is none; `EOFError` for zeros, which it takes for the end of the stream."""
+KEPT = 2048 * BLOCK
+"""Samples of the hot batches that are kept, about: those of a place far away are in memory."""
 HOLE = 256 * BLOCK
 """Most samples of a chunk that stands for batches that were lost."""
 
@@ -79,13 +81,12 @@ def dtype_of(quantity: Quantity) -> np.dtype[Any]:
 class HotSamples:
     """The samples of a hot stream as they were when it was opened. Made by `open_hot` and `examine_hot`."""
 
-    KEPT = 512
-
     def __init__(self, batches: Batches, entries: npt.NDArray[np.void], durable: int) -> None:
         self._batches = batches
         self._entries = entries
         self._firsts = entries["first"]
         self._cache: OrderedDict[int, tuple[Column, ...]] = OrderedDict()
+        self._kept = 0
         self.rows = int(entries["first"][-1] + entries["count"][-1]) if len(entries) else 0
         self.durable = durable
 
@@ -101,9 +102,10 @@ class HotSamples:
     def chunk(self, chunk: int, quantity: Quantity) -> Column:
         """A column of a batch."""
         if chunk not in self._cache:
-            self._cache[chunk] = self._batches.columns(self._entries[chunk])
-            if len(self._cache) > self.KEPT:
-                self._cache.popitem(last=False)
+            columns = self._cache[chunk] = self._batches.columns(self._entries[chunk])
+            self._kept += len(columns[0])
+            while self._kept > KEPT and len(self._cache) > 1:
+                self._kept -= len(self._cache.popitem(last=False)[1][0])
         self._cache.move_to_end(chunk)
         return self._cache[chunk][self._batches.names[quantity]]
 
@@ -193,7 +195,7 @@ def open_hot(files: TraceFiles, meta: TraceMeta) -> HotSamples:
 
     Raises:
         FileMissingError: a hot file is missing.
-        TraceError: the stream is foreign.
+        TraceError: the stream is foreign, or the index damaged.
     """
     index, batches = Index(files), Batches(files, meta)
     count, durable = index.durable()
@@ -212,7 +214,11 @@ def open_hot(files: TraceFiles, meta: TraceMeta) -> HotSamples:
         rows, count = entry.stop, count + 1
     if count and entries["count"][count - 1] == 0:
         count -= 1
-    return HotSamples(batches, entries[:count], durable)
+    entries = entries[:count]
+    # Those that need no check are looked up by their places all the same: each must follow on the one before it.
+    if not np.array_equal(entries["first"], np.cumsum(entries["count"]) - entries["count"]):
+        raise TraceError("the index is damaged", where=f"{files.where}/{INDEX}", remedy="salvage the trace")
+    return HotSamples(batches, entries, durable)
 
 
 def examine_hot(files: TraceFiles, meta: TraceMeta) -> HotSamples:

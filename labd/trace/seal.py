@@ -1,6 +1,9 @@
 """Sealing: the hot stream becomes Parquet, checked sample by sample, and only then goes.
 
-The order makes a kill at any line harmless: the Parquet file is written beside and renamed when it is complete and
+The pyramid is made anew on the way, from the same samples: so it cannot tell anything else than they do, whatever has
+become of its file since it was recorded.
+
+The order makes a kill at any line harmless: these files are written beside and renamed when they are complete and
 durable; `seal.json`, with the digests of all that stays, is the last thing written, whole or not at all; the hot files
 are removed after it. Started again, sealing begins anew if there is no seal, and only clears up if there is one.
 
@@ -38,7 +41,9 @@ from labd.trace.layout import (
     sync_folder,
     write_durably,
 )
+from labd.trace.levels import making_levels
 from labd.trace.meta import META, TraceMeta, read_meta
+from labd.trace.pyramid import Columns
 from labd.trace.rescue import Found, examine, repair
 from labd.trace.samples import HotSamples, SealedSamples, read_column
 
@@ -49,7 +54,10 @@ FEW = 256
 LOOKED_AT = 4
 DIGEST_PIECE = 1 << 22
 
+MADE = (PARQUET, *PYRAMID)
+"""What a seal makes from the hot samples."""
 SEALED_FILES = (META, JOURNAL, *PYRAMID, PARQUET)
+"""What a seal vouches for."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SealedFile = Literal[
     "meta.json",
@@ -141,7 +149,7 @@ def salvage(folder: Path, progressed: Progressed = lambda done, of: None) -> Sea
         found = examine(folder, meta)
         if not found.amiss:
             return _finish(folder, meta, found, SealState.SEALED, progressed)
-        repair(folder, meta, found)
+        repair(folder, found)
         return _finish(folder, meta, found, SealState.SALVAGED, progressed)
 
 
@@ -178,32 +186,41 @@ def _clear_up(folder: Path) -> Seal | None:
 
 def _finish(folder: Path, meta: TraceMeta, found: Found, state: SealState, progressed: Progressed) -> Seal:
     hot = found.samples
-    part = folder / (PARQUET + ".part")
+    part, *levels = parts = tuple(folder / f"{name}.part" for name in MADE)
     try:
-        _write_parquet(part, hot, meta, lambda rows: progressed(rows, 2 * hot.rows))
+        with making_levels(tuple(levels), meta) as take:
+            _write_parquet(part, hot, meta, take, lambda rows: progressed(rows, 2 * hot.rows))
         _compare(part, hot, meta, lambda rows: progressed(hot.rows + rows, 2 * hot.rows))
         sync_file(part)
-        part.replace(folder / PARQUET)
+        for made, name in zip(parts, MADE, strict=True):
+            made.replace(folder / name)
         for name in SEALED_FILES:
             sync_file(folder / name)
         sync_folder(folder)
         files = LocalFiles(folder)
-        made = Seal(
+        written = Seal(
             trace_id=meta.trace_id,
             state=state,
             rows=hot.rows,
             sha256={name: _digest(files, name) for name in SEALED_FILES},
         )
-        write_durably(folder / SEAL, made.encode())
+        write_durably(folder / SEAL, written.encode())
         for name in HOT:
             (folder / name).unlink(missing_ok=True)
         sync_folder(folder)
     except OSError as error:
         raise TraceError(f"the trace cannot be sealed: {error}", where=str(folder)) from error
-    return made
+    return written
 
 
-def _write_parquet(path: Path, hot: HotSamples, meta: TraceMeta, progressed: Callable[[int], None]) -> None:
+def _write_parquet(
+    path: Path,
+    hot: HotSamples,
+    meta: TraceMeta,
+    take: Callable[[int, Columns], None],
+    progressed: Callable[[int], None],
+) -> None:
+    """Write the Parquet file; what goes into it is handed to `take` as well."""
     schema = samples_schema(meta)
     few = [q for q in meta.quantities if is_digital(q) or _has_few_values(hot, q)]
     with pq.ParquetWriter(
@@ -217,8 +234,12 @@ def _write_parquet(path: Path, hot: HotSamples, meta: TraceMeta, progressed: Cal
     ) as writer:
         for start in range(0, hot.rows, ROW_GROUP):
             stop = min(start + ROW_GROUP, hot.rows)
-            columns = [pa.array(read_column(hot, q, start, stop)) for q in meta.quantities]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROW_GROUP)
+            columns = {q: read_column(hot, q, start, stop) for q in meta.quantities}
+            writer.write_table(
+                pa.Table.from_arrays([pa.array(values) for values in columns.values()], schema=schema),
+                row_group_size=ROW_GROUP,
+            )
+            take(start, columns)
             progressed(stop)
 
 

@@ -225,7 +225,8 @@ class TraceWriter:
             self._append(END_OF_STREAM)
             self._await_sync()
             self._durable = self._sync(self._samples)
-            self._note(Entry(self._samples, 0, end, self._bytes - end, self._journal.bytes, self._durable, 0))
+            told = self._journal
+            self._note(Entry(self._samples, 0, end, self._bytes - end, told.bytes, self._durable, told.digest))
             os.fdatasync(self._index_fd)
             self._summary = TraceSummary(
                 folder=self.folder,

@@ -187,9 +187,7 @@ def test_a_pyramid_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
     with (folder / PYRAMID[0]).open("r+b") as file:
         file.seek(SECTOR)
         file.write(bytes(SECTOR))
-    with pytest.raises(TraceError, match="pyramid"):
-        seal(folder)
-    salvage(folder)
+    assert seal(folder).state is SealState.SEALED
     assert {name: (folder / name).read_bytes() for name in PYRAMID} == right
 
 
