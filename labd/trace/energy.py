@@ -101,7 +101,8 @@ def _stretch_sums(starts: Floats, stops: Floats, samples: Samples, meta: TraceMe
         offsets = ends - (stop - begin)
         power[offsets] *= np.where(begin == first[parts], head[parts], 1.0)
         power[ends - 1] *= np.where(stop == end[parts], tail[parts], 1.0)
-        np.add.at(sums, stretches[parts], np.add.reduceat(power, offsets))
+        with np.errstate(invalid="ignore"):  # infinities of both signs make NaN, which is what is meant
+            np.add.at(sums, stretches[parts], np.add.reduceat(power, offsets))
     return sums
 
 

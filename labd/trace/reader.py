@@ -53,6 +53,10 @@ PIECE = BLOCKS[2]
 """Samples of a piece: what the hot file's batches and the sealed file's row groups hold at most."""
 
 
+ROUNDING = 1e-15
+"""Relative error of an index that became a time and an index again: two roundings of a float64."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The samples of a stretch: index of the first one, and the columns."""
@@ -117,7 +121,13 @@ class Trace:
 
     @cached_property
     def _samples(self) -> Samples:
-        return SealedSamples(self._files, self.meta) if self._hot is None else self._hot
+        if self._hot is not None:
+            return self._hot
+        samples = SealedSamples(self._files, self.meta)
+        if samples.rows != self.rows:
+            message = f"the sealed file has {samples.rows} samples, its seal says {self.rows}"
+            raise TraceError(message, where=self.where)
+        return samples
 
     @cached_property
     def _levels(self) -> Levels:
@@ -181,7 +191,7 @@ class Trace:
 
     def to_arrow(self, start_s: float = 0.0, stop_s: float | None = None) -> pa.Table:
         """The same as a table whose schema carries the columns' declarations, and `labd.first`: the first index."""
-        first, stop = self._span(start_s, self.duration_s if stop_s is None else stop_s)
+        first, stop = self.span(start_s, self.duration_s if stop_s is None else stop_s)
         schema = samples_schema(self.meta)
         schema = schema.with_metadata({**schema.metadata, b"labd.first": str(first).encode()})
         if isinstance(self._samples, SealedSamples):
@@ -209,7 +219,7 @@ class Trace:
             import pandas as pd  # noqa: PLC0415  (optional)
         except ImportError as error:
             raise TraceError("pandas is not installed", remedy="install it, or use to_arrow or to_numpy") from error
-        first, stop = self._span(start_s, self.duration_s if stop_s is None else stop_s)
+        first, stop = self.span(start_s, self.duration_s if stop_s is None else stop_s)
         columns = self.to_numpy(start_s, stop_s)
         index = pd.Index(np.arange(first, stop) * self.period_s, name="time_s")
         return pd.DataFrame({q.value: values for q, values in columns.items()}, index=index)
@@ -219,9 +229,24 @@ class Trace:
         columns = {q: self.samples(q, start, stop) for q in power_columns(self.meta)}
         return power_of(self.meta, columns)
 
+    def span(self, start_s: float, stop_s: float) -> tuple[int, int]:
+        """Indices of the samples that touch a span of time: the first, and the one after the last.
+
+        A time that was made of an index, by the period, is that index whatever its rounding.
+
+        Raises:
+            TraceError: the span does not lie in the trace, or runs backwards.
+        """
+        start, stop = start_s / self.period_s, stop_s / self.period_s
+        slack = 1e-6 + ROUNDING * self.rows
+        if not (-slack <= start <= stop <= self.rows + slack):
+            raise self._outside(start, stop)
+        first = min(max(0, math.floor(start + slack)), self.rows)
+        return first, max(first, min(math.ceil(stop - slack), self.rows))
+
     def window(self, start_s: float, stop_s: float) -> Window:
         """All samples that touch the span from `start_s` to `stop_s`. Raises `TraceError` if it is not in the trace."""
-        first, stop = self._span(start_s, stop_s)
+        first, stop = self.span(start_s, stop_s)
         return Window(first=first, columns={q: self.samples(q, first, stop) for q in self.meta.quantities})
 
     def overview(self, start_s: float, stop_s: float, pixels: int) -> Overview:
@@ -232,7 +257,7 @@ class Trace:
         """
         if pixels < 1:
             raise TraceError("an overview needs at least one pixel", where=self.where)
-        first, stop = self._span(start_s, stop_s)
+        first, stop = self.span(start_s, stop_s)
         return overview_of(self._levels, self.meta, first, stop, pixels)
 
     def energy(self, start: float, stop: float) -> float:
@@ -345,17 +370,6 @@ class Trace:
         if not 0 <= start <= end <= self.rows:
             raise self._outside(start, end)
         return start, end
-
-    def _span(self, start_s: float, stop_s: float) -> tuple[int, int]:
-        """Indices of the samples that touch a span of time."""
-        start, stop = start_s / self.period_s, stop_s / self.period_s
-        # A time that was made of an index must come back as that index, whatever the rounding of the division.
-        slack = 1e-9 * max(1.0, self.rows)
-        if not (-slack <= start <= stop <= self.rows + slack):
-            raise self._outside(start, stop)
-        first = round(start) if abs(start - round(start)) < 1e-6 else math.floor(start)
-        end = round(stop) if abs(stop - round(stop)) < 1e-6 else math.ceil(stop)
-        return max(0, min(first, self.rows)), max(0, min(end, self.rows))
 
     def _outside(self, start: float, stop: float) -> TraceError:
         return TraceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ class Asked(LocalFiles):
     def source(self, name: str) -> pa.NativeFile:
         self.names.add(name)
         return super().source(name)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed trace of ten samples."""
+    folder = record(tmp_path_factory.mktemp("short"), make_signal(10))
+    seal(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +222,65 @@ def test_a_span_that_is_none_is_refused_by_every_face(trace: Trace) -> None:
         for face in (*faces, lambda a, b: trace.overview(a, b, 10)):
             with pytest.raises(TraceError, match="do not lie in the trace"):
                 face(*span)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.sampled_from([10**4, 10**9, 10**10]),
+    period_s=st.sampled_from([1e-6, 5e-7, 2.048e-5, 204.8e-6, 1e-5 / 3, 1 / 31_250]),
+    first=st.floats(0, 1),
+    stop=st.floats(0, 1),
+    end=st.booleans(),
+)
+def test_a_time_that_was_made_of_an_index_is_that_index_up_to_ten_billion(
+    short: Path, rows: int, period_s: float, first: float, stop: float, end: bool
+) -> None:
+    long = Trace.open(short)
+    assert long.seal is not None
+    long.seal = long.seal.model_copy(update={"rows": rows})
+    long.meta = long.meta.model_copy(update={"period_s": period_s})
+    start, upto = sorted((int(first * rows), rows if end else int(stop * rows)))
+    assert long.span(start * period_s, upto * period_s) == (start, upto)
+    if upto - start > 2:
+        assert long.span((start + 0.5) * period_s, (upto - 0.5) * period_s) == (start, upto)
+
+
+@pytest.mark.parametrize("rows", [100, 10**9, 10**10])
+def test_a_sample_beyond_an_end_is_outside_however_long_the_trace_is(short: Path, rows: int) -> None:
+    long = Trace.open(short)
+    assert long.seal is not None
+    long.seal = long.seal.model_copy(update={"rows": rows})
+    for span in ((-0.5, 10), (0, rows + 0.5), (rows + 0.5, rows + 1)):
+        with pytest.raises(TraceError, match="do not lie in the trace"):
+            long.span(span[0] * long.period_s, span[1] * long.period_s)
+
+
+class Copied(LocalFiles):
+    """The files of a folder, handed out as copies: as those of a place far away are."""
+
+    def span(self, name: str, start: int, stop: int) -> memoryview:
+        return memoryview(bytes(super().span(name, start, stop)))
+
+
+def test_memory_does_not_grow_with_a_hot_trace_that_lies_elsewhere(tmp_path: Path) -> None:
+    writer = TraceWriter.create(tmp_path, make_meta(quantities=(V,)))
+    part = np.ones(256_000, dtype="f4")
+    for first in range(0, 40 * len(part), len(part)):
+        writer.write(Block(first, {V: part}))
+    trace = Trace.open(Copied(writer.close().folder))
+    tracemalloc.start()
+    try:
+        assert sum(float(piece.columns[V].sum()) for piece in trace.pieces()) == trace.rows
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < trace.rows * 4 / 2
+
+
+def test_infinities_of_both_signs_are_named_not_warned_of(tmp_path: Path) -> None:
+    signal = {q: values.copy() for q, values in make_signal(3000).items()}
+    signal[I][[10, 1010]], signal[I][[12, 1012]] = np.inf, -np.inf
+    trace = Trace.open(record(tmp_path, signal))
+    for window in ((5.0, 20.5), (0.5, 3000.0), (10.0, 13.0)):
+        with pytest.raises(TraceError, match="not numbers"):
+            trace.energy(*window)
