@@ -57,6 +57,7 @@ class Archive:
     def __init__(self, store: ObjectStore, where: str) -> None:
         self._store = store
         self.where = where
+        self._uploading: set[str] = set()
 
     def files(self, trace_id: str) -> ObjectFiles:
         """The files of a trace, read by range; nothing is asked of the store yet. Raises `TraceIdError`."""
@@ -111,11 +112,19 @@ class Archive:
                 where=self._url(seal.trace_id),
                 remedy="give each lab a prefix of its own in archive_url",
             )
-        for name, digest in seal.sha256.items():
-            await self._bring(folder / name, f"{seal.trace_id}/{name}", digest)
-        if theirs != seal.encode():
-            await self._keep(f"{seal.trace_id}/{SEAL}", seal.encode())
+        self._uploading.add(seal.trace_id)
+        try:
+            for name, digest in seal.sha256.items():
+                await self._bring(folder / name, f"{seal.trace_id}/{name}", digest)
+            if theirs != seal.encode():
+                await self._keep(f"{seal.trace_id}/{SEAL}", seal.encode())
+        finally:
+            self._uploading.discard(seal.trace_id)
         return seal
+
+    def is_uploading(self, trace_id: str) -> bool:
+        """Whether `put` is bringing this trace now."""
+        return trace_id in self._uploading
 
     async def seal(self, trace_id: str) -> Seal:
         """The seal of a trace.

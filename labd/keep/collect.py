@@ -19,7 +19,7 @@ from sqlmodel import Session
 
 from labd.config import Keep
 from labd.errors import TraceError
-from labd.keep.retention import Going, Way, due, reclaim
+from labd.keep.retention import GB, Going, Way, age_limits, due, reclaim
 from labd.keep.store import TraceStore
 from labd.model import ledger_traces
 from labd.model.database import Database
@@ -30,9 +30,12 @@ BATCH = 100
 
 def decide(session: Session, keep: Keep, *, archive: bool, missing_bytes: int, now: datetime) -> list[Going]:
     """What goes now, by age and size, and by want of room where `missing_bytes` is not 0."""
-    if not _says_anything(keep) and missing_bytes == 0:
+    full = keep.max_size_gb is not None and ledger_traces.local_bytes(session) > keep.max_size_gb * GB
+    # Where there is room enough, only what is old needs to be looked at: in most rounds that is next to nothing.
+    limits = None if full or missing_bytes > 0 else age_limits(keep, now)
+    if limits == []:
         return []
-    traces = ledger_traces.kept_traces(session)
+    traces = ledger_traces.kept_traces(session, limits)
     going = due(traces, keep, archive=archive, now=now)
     if missing_bytes > 0:
         going += reclaim(traces, keep, missing_bytes, archive=archive, gone=going)
@@ -65,12 +68,6 @@ def _commit_one(session: Session, going: Going, now: datetime) -> bool:
             return ledger_traces.remove_trace(session, going.trace.id, going.reason, now)
         case Way.DROP_LOCAL:
             return ledger_traces.drop_local(session, going.trace.id, going.reason, now)
-
-
-def _says_anything(keep: Keep) -> bool:
-    """Whether lab.toml lets any trace go at all; most labs need not be looked through."""
-    aged = keep.max_age_days is not None or any(rule.max_age_days is not None for rule in keep.rule)
-    return aged or keep.max_size_gb is not None
 
 
 class Collector:
@@ -107,23 +104,26 @@ class Collector:
                     "trace_let_go", trace=each.trace.id, way=each.way, reason=each.reason, bytes=each.trace.bytes
                 )
                 gone.append(each)
-                await (self._delete if each.way is Way.REMOVE else self._drop_local)(each.trace.id)
+                await self._delete_here(each.trace.id)
+        await self._forget()
         return gone
 
-    async def finish(self) -> None:
-        """Delete what was committed to go and is still there. What cannot be deleted now is tried again next time.
+    async def finish_here(self) -> None:
+        """Delete what was committed to go and is still in the local folder; the archive is not asked.
+
+        What cannot be deleted now is tried again next time.
 
         Raises:
             StoreError: the database failed.
         """
         for trace in await self._database.read(ledger_traces.doomed):
-            await self._delete(trace.id)
+            await self._delete_here(trace.id)
         # The names first: what is begun meanwhile has its row before its folder.
         names = await asyncio.to_thread(_names, self._traces.local)
         local = await self._database.read(ledger_traces.local_by_id)
         for name in names:
             if local.get(name) is False:
-                await self._drop_local(name)
+                await self._delete_here(name)
 
     async def foreign(self) -> list[str]:
         """Names in the local folder that are no trace of this lab; told once in the log, and left alone.
@@ -137,19 +137,30 @@ class Collector:
         self._foreign = frozenset(found)
         return found
 
-    async def _delete(self, trace_id: str) -> None:
-        """Delete all copies of a removed trace, and note that they are gone."""
-        try:
-            if self._traces.archive is not None:
-                await self._traces.archive.delete(trace_id)
-            await asyncio.to_thread(self._traces.drop_local, trace_id)
-        except TraceError as error:
-            self._log.error("trace_not_deleted", trace=trace_id, error=str(error))
-        else:
-            await self._database.write(partial(ledger_traces.note_files_gone, trace_id=trace_id))
+    async def _forget(self) -> None:
+        """Delete the archive's copies of removed traces, and note of each of which nothing is left that it is gone.
 
-    async def _drop_local(self, trace_id: str) -> None:
+        An archive that cannot be used now is asked once, not for each trace.
+        """
+        archive = self._traces.archive
+        for trace in await self._database.read(ledger_traces.doomed):
+            if await asyncio.to_thread(self._traces.folder(trace.id).exists):
+                continue
+            if archive is None:
+                if trace.archived_at is not None:
+                    continue  # its copy lies in an archive that the lab may have again
+            elif archive.is_uploading(trace.id):
+                continue  # what is still to come of it would lie there for ever
+            else:
+                try:
+                    await archive.delete(trace.id)
+                except TraceError as error:
+                    self._log.error("trace_not_deleted", trace=trace.id, error=str(error))
+                    return
+            await self._database.write(partial(ledger_traces.note_files_gone, trace_id=trace.id))
+
+    async def _delete_here(self, trace_id: str) -> None:
         try:
             await asyncio.to_thread(self._traces.drop_local, trace_id)
         except TraceError as error:
-            self._log.error("local_copy_not_dropped", trace=trace_id, error=str(error))
+            self._log.error("local_copy_not_deleted", trace=trace_id, error=str(error))

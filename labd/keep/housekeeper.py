@@ -80,8 +80,8 @@ class Housekeeper:
         return self._watch.captures_start
 
     async def begin(self) -> None:
-        """Finish what a kill has left of a deletion, and look at the disk for the first time."""
-        await self._try(self._collector.finish)
+        """Finish what a kill has left of a deletion here, and look at the disk for the first time."""
+        await self._try(self._collector.finish_here)
         await self._try(self._look)
 
     async def run(self) -> None:
@@ -100,7 +100,8 @@ class Housekeeper:
                 await self._try(self._look)
 
     async def _round(self) -> None:
-        await self._collector.finish()
+        await self._collector.finish_here()
+        await self._look()  # room that was made since the last look must not be made once more
         await self._collector.collect(self._now(), self._watch.seen.reclaim_bytes)
         await self._collector.foreign()
         await self._look()

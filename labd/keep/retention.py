@@ -2,7 +2,8 @@
 
 Two kinds of going. A trace is *removed* for good, or only its *local copy* goes and the archive keeps it. Age removes.
 Want of room, whether by `max_size_gb` or on the disk, takes local copies of archived traces first; then, where there is
-no archive, the oldest traces for good. With an archive, what has not reached it yet waits for it.
+no archive, the oldest traces for good. With an archive, what has not reached it yet waits for it; and what lies in an
+archive that the lab no longer has keeps its only copy within reach.
 
 What never goes: a pinned trace, one whose run has not ended, and, for good, one that a rule with `keep = true` names.
 """
@@ -16,7 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from labd.config import Keep, KeepRule
-from labd.model.kept import Kept
+from labd.model.kept import AgeLimit, Kept
 from labd.model.states import RunState
 
 GB: Final = 1_000_000_000
@@ -65,7 +66,7 @@ def due(traces: Iterable[Kept], keep: Keep, *, archive: bool, now: datetime) -> 
         left = [trace for trace in oldest_first if trace.id not in gone]
         excess = sum(trace.bytes for trace in left if trace.local) - int(keep.max_size_gb * GB)
         reason = f"the traces here take more than {keep.max_size_gb:g} GB"
-        going += _making_room(left, keep, excess, reason, removable=not archive)
+        going += _making_room(left, keep, excess, reason, archive=archive, removable=not archive)
     return sorted(going, key=lambda each: _age(each.trace))
 
 
@@ -88,7 +89,24 @@ def reclaim(
     left = [trace for trace in _oldest_first(traces) if trace.id not in ids]
     missing = short_bytes - sum(each.frees for each in already)
     reason = f"less than {keep.critical_gb:g} GB are free on the disk"
-    return _making_room(left, keep, missing, reason, removable=keep.reclaim and not archive)
+    return _making_room(left, keep, missing, reason, archive=archive, removable=keep.reclaim and not archive)
+
+
+def age_limits(keep: Keep, now: datetime) -> list[AgeLimit]:
+    """What a trace must at least have lived through to be too old: `due` lets no other go by age."""
+    limits: list[tuple[float | None, tuple[str, ...]]] = [(keep.max_age_days, ())]
+    limits += [(rule.max_age_days, rule.outcome) for rule in keep.rule]
+    found = []
+    for days, outcomes in limits:
+        if days is None:
+            continue
+        try:
+            # A second more: what is rounded here may let in too much, never too little.
+            before = now - timedelta(days=days) + timedelta(seconds=1)
+        except OverflowError:  # nothing is as old as that
+            continue
+        found.append(AgeLimit(before, frozenset(map(RunState, outcomes))))
+    return found
 
 
 def rule_of(trace: Kept, rules: Iterable[KeepRule]) -> KeepRule | None:
@@ -100,7 +118,7 @@ def rule_of(trace: Kept, rules: Iterable[KeepRule]) -> KeepRule | None:
 
 
 def _making_room(
-    oldest_first: Sequence[Kept], keep: Keep, missing: int, reason: str, *, removable: bool
+    oldest_first: Sequence[Kept], keep: Keep, missing: int, reason: str, *, archive: bool, removable: bool
 ) -> list[Going]:
     """The fewest of the oldest that free `missing` bytes, as far as they may go: copies first."""
     going: list[Going] = []
@@ -108,18 +126,18 @@ def _making_room(
         for trace in oldest_first:
             if missing <= 0:
                 return going
-            if trace.local and _may_go(trace, keep, way, removable=removable):
+            if trace.local and _may_go(trace, keep, way, archive=archive, removable=removable):
                 why = f"{reason}, and the archive has a copy" if way is Way.DROP_LOCAL else reason
                 going.append(Going(trace, way, why))
                 missing -= trace.bytes
     return going
 
 
-def _may_go(trace: Kept, keep: Keep, way: Way, *, removable: bool) -> bool:
+def _may_go(trace: Kept, keep: Keep, way: Way, *, archive: bool, removable: bool) -> bool:
     if _held(trace):
         return False
     if way is Way.DROP_LOCAL:
-        return trace.archived
+        return archive and trace.archived
     rule = rule_of(trace, keep.rule)
     return removable and not trace.archived and not (rule is not None and rule.keep)
 

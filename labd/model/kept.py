@@ -32,3 +32,11 @@ class Kept:
     pinned: bool
     archived: bool
     local: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgeLimit:
+    """Traces whose run ended before a time, with one of these outcomes; with any if none is named."""
+
+    before: datetime
+    outcomes: frozenset[RunState] = frozenset()

@@ -10,14 +10,15 @@ over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy
-from sqlalchemy import false, true, tuple_
+from sqlalchemy import ColumnElement, and_, false, or_, true, tuple_
 from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, NotFoundError
-from labd.model.kept import Kept
+from labd.model.kept import AgeLimit, Kept
 from labd.model.ledger import event_of_run
 from labd.model.states import RunState, TraceState, check_transition
 from labd.model.tables import Job, Run, Trace, UtcDateTime
@@ -71,13 +72,21 @@ def list_traces(
     return [(trace, run) for trace, run in session.exec(query)]
 
 
-def kept_traces(session: Session) -> list[Kept]:
-    """Every closed trace that was not removed, in no order; a hundred thousand of them take a second or two."""
+_ENDED_AT = func.coalesce(col(Run.ended_at), col(Trace.started_at), type_=UtcDateTime())
+
+
+def kept_traces(session: Session, limits: Sequence[AgeLimit] | None = None) -> list[Kept]:
+    """Closed traces that were not removed, in no order; a hundred thousand of them take about a second.
+
+    Args:
+        session: Where to look.
+        limits: Only those that are past one of these; None for all.
+    """
     query = (
         sqlalchemy.select(
             col(Trace.id),
             col(Trace.bytes),
-            func.coalesce(col(Run.ended_at), col(Trace.started_at), type_=UtcDateTime()),
+            _ENDED_AT,
             col(Run.state),
             col(Job.spec)["labels"],
             col(Trace.pinned),
@@ -89,10 +98,24 @@ def kept_traces(session: Session) -> list[Kept]:
         .join(Job, col(Run.job_id) == col(Job.id))
         .where(col(Trace.state).in_(CLOSED))
     )
+    if limits is not None:
+        query = query.where(or_(false(), *map(_past, limits)))
     return [
         Kept(trace_id, size, ended_at, outcome, labels or {}, pinned, archived, local)
         for trace_id, size, ended_at, outcome, labels, pinned, archived, local in session.connection().execute(query)
     ]
+
+
+def _past(limit: AgeLimit) -> ColumnElement[bool]:
+    ended_at = _ENDED_AT
+    old = ended_at < limit.before
+    return and_(old, col(Run.state).in_(limit.outcomes)) if limit.outcomes else old
+
+
+def local_bytes(session: Session) -> int:
+    """What the closed traces of the local folder take, bytes."""
+    query = select(func.sum(Trace.bytes)).where(col(Trace.state).in_(CLOSED), col(Trace.local) == true())
+    return int(session.exec(query).one() or 0)
 
 
 def left_open(session: Session) -> list[Trace]:
@@ -172,22 +195,6 @@ def archive_trace(session: Session, trace_id: str, now: datetime) -> bool:
         trace.archived_at = now
         _note(session, trace, now, "archived")
     return True
-
-
-def unarchive_trace(session: Session, trace_id: str, reason: str, now: datetime) -> Trace:
-    """Note that the archive's copy of a trace is missing or damaged, so that it is uploaded again.
-
-    Raises:
-        NotFoundError: there is no such trace.
-        ConflictError: there is no local copy to upload.
-    """
-    trace = get_trace(session, trace_id)
-    if not trace.local:
-        raise ConflictError(f"trace {trace_id} has no local copy", where="params.id")
-    if trace.archived_at is not None:
-        trace.archived_at = None
-        _note(session, trace, now, reason)
-    return trace
 
 
 def drop_local(session: Session, trace_id: str, reason: str, now: datetime) -> bool:

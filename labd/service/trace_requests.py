@@ -74,15 +74,21 @@ def unpin_trace(lab: Lab, session: Session, ref: TraceRef, asked: Asked) -> Done
 
 
 class Collection:
-    """`trace.gc`. All traces are looked at in a reader's thread; the writer only commits what was found."""
+    """`trace.gc`. All traces are looked at in a reader's thread; the writer only commits what was found.
+
+    Want of room on the disk is only told in a dry run. Room is made by the housekeeper alone, who looks at the disk
+    after each deletion: two who go by one look would let go twice of what is needed.
+    """
 
     _ENVELOPE = TypeAdapter(Envelope[TraceCollection])
 
     async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
         """Decide, and unless it is a dry run commit; the files are deleted after the commit."""
         envelope = self._ENVELOPE.validate_json(payload)
-        going, foreign = await lab.database.read(lambda session: _decided(lab, session))
-        if envelope.params.dry_run:
+        dry_run = envelope.params.dry_run
+        missing_bytes = lab.space().reclaim_bytes if dry_run else 0
+        going, foreign = await lab.database.read(lambda session: _decided(lab, session, missing_bytes))
+        if dry_run:
             return _collected(going, len(going), foreign, dry_run=True).model_dump(mode="json")
 
         def change(session: Session, asked: Asked) -> Done:
@@ -93,12 +99,12 @@ class Collection:
         return await once(lab, verb, envelope, change)
 
 
-def _decided(lab: Lab, session: Session) -> tuple[list[Going], list[str]]:
+def _decided(lab: Lab, session: Session, missing_bytes: int) -> tuple[list[Going], list[str]]:
     going = decide(
         session,
         lab.config.keep,
         archive=lab.config.store.archive_url is not None,
-        missing_bytes=lab.space().reclaim_bytes,
+        missing_bytes=missing_bytes,
         now=lab.now(),
     )
     return going, foreign_names(session, lab.config.traces_dir)

@@ -29,7 +29,7 @@ async def let_go(folder: Path) -> None:
     async with record(folder) as opened:
         keep = Keep(max_age_days=30, max_size_gb=2e-6)
         collector = collect.Collector(opened, store.TraceStore(folder / "traces"), keep)
-        await collector.finish()
+        await collector.finish_here()
         await collector.collect(NOW)
 
 

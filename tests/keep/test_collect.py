@@ -18,6 +18,7 @@ from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
 from labd.trace.layout import locked
+from labd.trace.object_files import PlaceUnreachableError
 from tests.keep.traces import NOW, SIZE, add_trace, lay_down, record
 
 KEEP = Keep(max_age_days=30, rule=(KeepRule(label={"campaign": "paper"}, keep=True),))
@@ -71,6 +72,77 @@ async def test_a_trace_in_the_archive_goes_there_too_when_it_goes_for_good(tmp_p
         assert sorted(left) == ["other/samples.parquet", "other/seal.json"]
 
 
+class MoodyArchive(Archive):
+    """An archive that may be silent, or busy with a trace."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(), "memory://")
+        self.silent = True
+        self.busy_with = ""
+        self.asked: list[str] = []
+
+    async def delete(self, trace_id: str) -> None:
+        self.asked.append(trace_id)
+        if self.silent:
+            raise PlaceUnreachableError("it does not answer", where=self.where)
+        await super().delete(trace_id)
+
+    def is_uploading(self, trace_id: str) -> bool:
+        return trace_id == self.busy_with
+
+
+async def test_a_silent_archive_costs_one_wait_a_round_and_keeps_nothing_here(tmp_path: Path) -> None:
+    async with record(tmp_path) as database:
+
+        def fill(session: Session) -> None:
+            for name in "abcd":
+                add_trace(session, name, days=40, archived=True)
+
+        await database.write(fill)
+        for name in "abcd":
+            lay_down(tmp_path / "traces", name)
+        archive = MoodyArchive()
+        collector = Collector(database, TraceStore(tmp_path / "traces", archive), KEEP)
+        assert len(await collector.collect(NOW)) == 4
+        assert here(tmp_path) == []
+        assert len(archive.asked) == 1
+        await collector.finish_here()  # what a start waits for
+        assert len(archive.asked) == 1
+        archive.silent = False
+        await collector.collect(NOW)
+        assert sorted(archive.asked[1:]) == ["a", "b", "c", "d"]
+        assert await database.read(ledger_traces.doomed) == []
+
+
+async def test_a_removed_trace_is_not_forgotten_while_it_is_still_uploaded(tmp_path: Path) -> None:
+    """A kill right then would leave a copy in the archive that nobody knows of."""
+    async with record(tmp_path) as database:
+        await database.write(lambda session: add_trace(session, "old", days=40))
+        lay_down(tmp_path / "traces", "old")
+        archive = MoodyArchive()
+        archive.silent, archive.busy_with = False, "old"
+        collector = Collector(database, TraceStore(tmp_path / "traces", archive), KEEP)
+        await collector.collect(NOW)
+        assert [trace.id for trace in await database.read(ledger_traces.doomed)] == ["old"]
+        archive.busy_with = ""
+        await collector.collect(NOW)
+        assert await database.read(ledger_traces.doomed) == []
+
+
+async def test_a_copy_in_an_archive_that_the_lab_no_longer_has_is_not_forgotten(tmp_path: Path) -> None:
+    bucket = MemoryStore()
+    await bucket.put_async("old/seal.json", b"x")
+    async with record(tmp_path) as database:
+        await database.write(lambda session: add_trace(session, "old", days=40, archived=True))
+        lay_down(tmp_path / "traces", "old")
+        await Collector(database, TraceStore(tmp_path / "traces"), KEEP).collect(NOW)
+        assert here(tmp_path) == []
+        again = TraceStore(tmp_path / "traces", Archive(bucket, "memory://"))
+        await Collector(database, again, KEEP).collect(NOW)
+        assert not list(bucket.list())
+        assert await database.read(ledger_traces.doomed) == []
+
+
 async def test_want_of_room_takes_the_local_copies_of_archived_traces(tmp_path: Path) -> None:
     async with record(tmp_path) as database:
 
@@ -98,8 +170,9 @@ async def test_a_trace_that_somebody_works_on_goes_when_he_is_done(tmp_path: Pat
             await collector.collect(NOW)
             assert here(tmp_path) == ["old"]
             assert [trace.id for trace in await database.read(ledger_traces.doomed)] == ["old"]
-        await collector.finish()
+        await collector.finish_here()
         assert here(tmp_path) == []
+        assert await collector.collect(NOW) == []
         assert await database.read(ledger_traces.doomed) == []
 
 
@@ -111,7 +184,7 @@ async def test_what_no_row_knows_is_told_and_never_deleted(tmp_path: Path, capsy
         (tmp_path / "traces" / "theirs" / "meta.json").unlink()
         collector = Collector(database, TraceStore(tmp_path / "traces"), KEEP)
         await collector.collect(NOW)
-        await collector.finish()
+        await collector.finish_here()
         for _ in range(2):
             assert await collector.foreign() == ["not a trace at all", "theirs"]
         assert capsys.readouterr().out.count("foreign_folder_found") == 2
@@ -132,5 +205,5 @@ async def test_the_leftovers_of_a_deletion_are_finished_and_nothing_else(tmp_pat
         await database.write(fill)
         for name in ("removed", "archived", "kept"):
             lay_down(tmp_path / "traces", name)
-        await Collector(database, TraceStore(tmp_path / "traces"), Keep()).finish()
+        await Collector(database, TraceStore(tmp_path / "traces"), Keep()).finish_here()
         assert here(tmp_path) == ["kept"]

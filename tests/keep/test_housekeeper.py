@@ -156,3 +156,15 @@ async def test_a_disk_that_cannot_be_asked_costs_nothing_but_a_line_in_the_log(t
         kept.disk.broken = False
         kept.disk.free_gb = 1
         await kept.until(lambda: kept.changes == [SpaceState.CRITICAL])
+
+
+async def test_room_that_was_made_since_the_last_look_is_not_made_again(tmp_path: Path) -> None:
+    def fill(session: Session) -> None:
+        for number in range(6):
+            add_trace(session, f"t{number}", days=10 - number)
+
+    async with house(tmp_path, Keep(reclaim=True), Disk(free_gb=1e-6), fill, look_s=60) as kept:
+        assert kept.watch.seen.state is SpaceState.CRITICAL
+        kept.disk.free_gb = 50
+        await kept.until(lambda: kept.salvaged == 1)
+        assert len(list((tmp_path / "traces").iterdir())) == 6

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.config import Keep, KeepRule
-from labd.keep.retention import GB, Going, Way, due, reclaim, rule_of
+from labd.keep.retention import GB, Going, Way, age_limits, due, reclaim, rule_of
 from labd.model.kept import Kept
 from labd.model.states import RunState
 
@@ -98,11 +98,17 @@ def test_what_goes_by_age_counts_as_room_that_was_made() -> None:
 
 def test_a_disk_that_is_nearly_full_takes_copies_first_and_others_only_if_allowed() -> None:
     traces = [trace("a", days=4), trace("b", days=3, archived=True), trace("c", days=2)]
-    assert ids(reclaim(traces, Keep(), 3 * GB, archive=False)) == ["b"]
-    all_of_them = reclaim(traces, Keep(reclaim=True), 3 * GB, archive=False)
-    assert ids(all_of_them, Way.DROP_LOCAL) == ["b"]
-    assert ids(all_of_them, Way.REMOVE) == ["a", "c"]
-    assert ids(reclaim(traces, Keep(reclaim=True), GB, archive=False)) == ["b"]
+    assert ids(reclaim(traces, Keep(), 3 * GB, archive=True)) == ["b"]
+    assert ids(reclaim(traces, Keep(reclaim=True), 3 * GB, archive=True)) == ["b"]
+    assert ids(reclaim(traces, Keep(), 3 * GB, archive=False)) == []
+    assert ids(reclaim(traces, Keep(reclaim=True), 3 * GB, archive=False), Way.REMOVE) == ["a", "c"]
+
+
+def test_a_copy_in_an_archive_that_the_lab_no_longer_has_lets_no_trace_go() -> None:
+    """Its local copy is the only one within reach."""
+    keep = Keep(max_size_gb=0.001, reclaim=True)
+    assert due([trace(archived=True)], keep, archive=False, now=NOW) == []
+    assert reclaim([trace(archived=True)], keep, GB, archive=False) == []
 
 
 def test_what_is_kept_for_ever_may_leave_the_disk_once_it_is_archived() -> None:
@@ -154,7 +160,7 @@ def test_whatever_is_decided_keeps_its_promises(traces: list[Kept], keep: Keep, 
         assert each.trace.outcome is not RunState.RUNNING
         assert each.reason
         assert each.way is not Way.REMOVE or rule is None or not rule.keep
-        assert each.way is not Way.DROP_LOCAL or each.trace.archived
+        assert each.way is not Way.DROP_LOCAL or (archive and each.trace.archived)
     if keep.max_age_days is None and keep.max_size_gb is None and not keep.reclaim:
         assert all(each.way is Way.DROP_LOCAL or rule_of(each.trace, keep.rule) is not None for each in going)
 
@@ -178,3 +184,19 @@ def test_deciding_again_after_it_was_done_finds_nothing(traces: list[Kept], keep
 @given(TRACES, POLICIES, st.booleans())
 def test_the_order_in_which_traces_are_told_does_not_matter(traces: list[Kept], keep: Keep, archive: bool) -> None:
     assert due(traces, keep, archive=archive, now=NOW) == due(traces[::-1], keep, archive=archive, now=NOW)
+
+
+@given(TRACES, POLICIES, st.booleans())
+def test_no_trace_goes_by_age_that_is_within_all_limits(traces: list[Kept], keep: Keep, archive: bool) -> None:
+    """So a lab need only look at those that are past one."""
+    limits = age_limits(keep, NOW)
+    by_age = keep.model_copy(update={"max_size_gb": None})
+    for each in due(traces, by_age, archive=archive, now=NOW):
+        assert any(
+            each.trace.ended_at < limit.before and (not limit.outcomes or each.trace.outcome in limit.outcomes)
+            for limit in limits
+        )
+
+
+def test_an_age_that_no_calendar_holds_is_no_limit() -> None:
+    assert age_limits(Keep(max_age_days=1e9), NOW) == []

@@ -164,16 +164,6 @@ async def test_the_local_copy_goes_only_when_the_archive_has_one(database: Datab
     assert await database.read(lambda session: ledger_traces.traces_to_archive(session, 10)) == []
     assert await database.write(lambda session: ledger_traces.drop_local(session, "t-1", "room", NOW))
     assert not await database.write(lambda session: ledger_traces.drop_local(session, "t-1", "room", NOW))
-    with pytest.raises(ConflictError, match="no local copy"):
-        await database.write(lambda session: ledger_traces.unarchive_trace(session, "t-1", "copy is damaged", NOW))
-
-
-async def test_a_damaged_copy_in_the_archive_is_uploaded_again(database: Database) -> None:
-    await database.write(lambda session: add_trace(session, "t-1"))
-    await database.write(lambda session: ledger_traces.archive_trace(session, "t-1", NOW))
-    await database.write(lambda session: ledger_traces.unarchive_trace(session, "t-1", "copy is damaged", NOW))
-    waiting = await database.read(lambda session: ledger_traces.traces_to_archive(session, 10))
-    assert [trace.id for trace in waiting] == ["t-1"]
 
 
 async def test_a_trace_that_was_removed_while_it_was_uploaded_is_not_archived(database: Database) -> None:

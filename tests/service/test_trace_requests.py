@@ -177,3 +177,15 @@ async def test_a_critical_disk_lets_go_what_it_may(plain: Lab) -> None:
     lab = replace(keeping(plain, House(), reclaim=True), space=lambda: critical)
     found = await result(lab, "trace.gc", {"dry_run": True})
     assert [each["id"] for each in found["going"]] == ["t-3", "t-2"]
+
+
+async def test_room_on_a_full_disk_is_made_by_the_housekeeper_alone(plain: Lab) -> None:
+    """Asked again before the files are gone, a lab that went by its last look would let go twice of what is needed."""
+    critical = Space(SpaceState.CRITICAL, "full", SIZE)
+    house = House()
+    lab = replace(keeping(plain, house, reclaim=True), space=lambda: critical)
+    for number in range(3):
+        assert (await result(lab, "trace.gc", {}, f"again-{number}"))["count"] == 0
+    assert house.calls == 3
+    states = await lab.database.read(lambda session: set(session.exec(select(Trace.state))))
+    assert states == {TraceState.SEALED}
