@@ -168,7 +168,7 @@ async def _recover(config: LabConfig, database: Database) -> None:
     for run in await database.write(lambda session: ledger.interrupt_runs(session, now)):
         log.warning("run_interrupted", job=run.job_id, run=run.id, board=run.board_id, step=run.step)
     await salvage_left(database, config.traces_dir)
-    await sweep_imports(database, config.traces_dir)
+    await sweep_imports(database, config.lab.data_dir, config.traces_dir)
 
     def bring_up(session: Session) -> None:
         for board in config.board:

@@ -91,7 +91,9 @@ class MeasuredElsewhere:
 def imported_jobs(session: Session, digest: str) -> list[int]:
     """Numbers of the jobs that a session was imported as, in order; empty if it was not."""
     label = col(Job.spec)[("labels", DIGEST_LABEL)].as_string()
-    return [number for number in session.exec(select(Job.id).where(label == digest).order_by(col(Job.id))) if number]
+    # Any client may give its job this label; none can have it run on that board.
+    query = select(Job.id).join(Run).where(label == digest, Run.board_id == IMPORTED_BOARD).order_by(col(Job.id))
+    return [number for number in session.exec(query) if number]
 
 
 def known_traces(session: Session, trace_ids: Sequence[str]) -> set[str]:

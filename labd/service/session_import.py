@@ -1,9 +1,9 @@
 """Takes published sessions into the lab: from its inbox to ordinary jobs, runs, traces and scores.
 
 A session comes as a folder `<data_dir>/inbox/<sha256>`, put there on the lab's own host and named by its digest; a
-request can name nothing else. Its traces are made in a hidden folder beside the lab's traces and moved among them when
-they are sealed; then one transaction makes all rows. What a kill leaves between the two are folders that no row names:
-`sweep_imports` deletes them at the next start, and the session still lies in the inbox, to be asked for again.
+request can name nothing else. Its traces are made and scored in a hidden folder beside the lab's traces and moved among
+them last; then one transaction makes all rows. What a kill leaves between the two are folders that no row names, of a
+session that still lies in the inbox, to be asked for again: those, and no others, `sweep_imports` deletes.
 A session that was imported before, or whose reply was lost, gives the same jobs.
 """
 
@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -36,11 +37,12 @@ from labd.service.messages import Envelope
 from labd.service.session_inbox import INBOX, STAGING, place
 from labd.service.session_job import measured_elsewhere
 from labd.service.trace_messages import SessionImported, SessionRef
-from labd.trace.sessions.convert import ID_PREFIX, Converted, convert_session, session_digest
+from labd.trace.sessions.convert import Converted, convert_session, id_prefix, session_digest
 from labd.trace.sessions.folders import find_sessions
 from labd.trace.sessions.published import Session, SessionError
 
 _log = structlog.get_logger(__name__)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ImportStoppedError(LabError):
@@ -76,14 +78,23 @@ class SessionImport:
             return await once(lab, verb, envelope, change)
 
 
-async def sweep_imports(database: Database, traces_dir: Path) -> None:
-    """Delete what a killed import has left: traces that no row names. For the start, before anything is imported."""
-    folders = await asyncio.to_thread(lambda: sorted(traces_dir.glob(f"{ID_PREFIX}*")))
+async def sweep_imports(database: Database, data_dir: Path, traces_dir: Path) -> None:
+    """Delete what a killed import has left: traces of a session of the inbox that no row names.
+
+    For the start, before anything is imported. What can only have come from elsewhere is left alone.
+    """
+    folders = await asyncio.to_thread(_of_waiting, data_dir / INBOX, traces_dir)
     known = await database.read(partial(known_traces, trace_ids=[folder.name for folder in folders]))
     left = [folder for folder in folders if folder.name not in known]
     for folder in left:
         _log.warning("unfinished_import_removed", trace=folder.name)
     await asyncio.to_thread(_remove, (*left, traces_dir / STAGING))
+
+
+def _of_waiting(inbox: Path, traces_dir: Path) -> list[Path]:
+    """Folders among the traces that have the name of one of a session that lies in the inbox."""
+    waiting = [entry.name for entry in inbox.glob("*") if _DIGEST.fullmatch(entry.name)]
+    return [folder for digest in waiting for folder in sorted(traces_dir.glob(f"{id_prefix(digest)}*"))]
 
 
 @asynccontextmanager
@@ -117,8 +128,12 @@ async def _brought(lab: Lab, digest: str) -> AsyncIterator[Brought]:
 @contextmanager
 def _alone(inbox: Path) -> Iterator[None]:
     """Hold the inbox: one import at a time; the kernel lets go of it on a kill."""
-    inbox.mkdir(exist_ok=True)
-    fd = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inbox.mkdir(exist_ok=True)
+        fd = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        message, remedy = f"the inbox cannot be opened: {error.strerror}", "check the lab's data directory"
+        raise ConflictError(message, where="params.session", remedy=remedy) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -149,7 +164,7 @@ async def _in_thread(bring: Callable[[Callable[[], None]], Brought]) -> Brought:
 
 
 def _bring(folder: Path, digest: str, traces_dir: Path, checkpoint: Callable[[], None]) -> Brought:
-    """Read the session, make its traces, put them in their places, and score them."""
+    """Read the session, make its traces, score them, and put them in their places."""
     if not folder.is_dir() or folder.is_symlink():
         raise NotFoundError(
             "no such session lies in the inbox",
@@ -172,18 +187,21 @@ def _measured(
 ) -> tuple[MeasuredElsewhere, ...]:
     _remove((traces_dir / STAGING,))
     made = convert_session(session, digest, traces_dir / STAGING, checkpoint)
+    kept = tuple(map(_kept, made))
+    measured = tuple(
+        measured_elsewhere(session, results, digest, *((made, kept) if results.captures else ((), ())))
+        for results in session.sets.values()
+    )
+    # The places last: until the rows are there, what lies in them looks like somebody else's.
     places = [traces_dir / each.folder.name for each in made]
     _remove(places)  # no job has this digest: what lies there was left by an import that ended in mid-air
     try:
-        traces = tuple(place(each, traces_dir) for each in made)
-        kept = tuple(map(_kept, traces))
-        return tuple(
-            measured_elsewhere(session, results, digest, *((traces, kept) if results.captures else ((), ())))
-            for results in session.sets.values()
-        )
+        for each in made:
+            place(each, traces_dir)
     except BaseException:
         _remove(places)
         raise
+    return measured
 
 
 def _kept(made: Converted) -> KeptTrace:

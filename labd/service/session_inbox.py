@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,23 +33,49 @@ def put_into_inbox(session: Session, data_dir: Path) -> str:
     try:
         if (inbox / digest).is_dir():
             return digest
-        shutil.rmtree(part, ignore_errors=True)
-        # The name of its folder says what was measured where the board does not.
-        inside = part / (session.folder.resolve().name.lstrip(".") or "session")
-        inside.mkdir(parents=True)
-        for place, path in session_files(session):
-            target = inside / place
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target)
-            sync_file(target)
-        for folder in (*(entry for entry in inside.iterdir() if entry.is_dir()), inside, part):
-            sync_folder(folder)
-        part.rename(inbox / digest)
-        sync_folder(inbox)
+        with _claimed(part):
+            # The name of its folder says what was measured where the board does not.
+            inside = part / (session.folder.resolve().name.lstrip(".") or "session")
+            inside.mkdir()
+            for place, path in session_files(session):
+                target = inside / place
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
+                sync_file(target)
+            for folder in (*(entry for entry in inside.iterdir() if entry.is_dir()), inside, part):
+                sync_folder(folder)
+            part.rename(inbox / digest)
+            sync_folder(inbox)
     except OSError as error:
         remedy = "import on the lab's own host, as a user who may write its data directory"
         raise SessionError(f"the lab's inbox cannot be written: {error}", where=str(inbox), remedy=remedy) from error
     return digest
+
+
+@contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Have this folder, empty, for this process alone; the kernel lets go of it on a kill.
+
+    Raises:
+        SessionError: another process has it.
+    """
+    part.mkdir(parents=True, exist_ok=True)
+    fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(fd), part.stat())  # not what had this name before it was moved
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if not ours:
+            raise SessionError(
+                "another command brings this session", where=str(part), remedy="try again when it is done"
+            )
+        for left in part.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(fd)
 
 
 def unpack(session: Session, out: Path) -> tuple[Converted, ...]:

@@ -45,7 +45,7 @@ class Fuse:
 
 async def work(folder: Path, digest: str, fuse: Fuse) -> None:
     async with open_lab(folder) as (lab, _):
-        await sweep_imports(lab.database, lab.config.traces_dir)
+        await sweep_imports(lab.database, lab.config.lab.data_dir, lab.config.traces_dir)
         threading.settrace(fuse.trace)
         sys.settrace(fuse.trace)
         payload = json.dumps({"request_id": "r1", "client": "ada", "params": {"session": digest}}).encode()

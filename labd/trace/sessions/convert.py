@@ -35,8 +35,6 @@ TRIALS = 5
 MIN_WINDOW_S = 10.0
 MIN_INFERENCES = 10
 """What MLPerf Tiny's rules (v1.4) ask of an energy or performance run."""
-ID_PREFIX = "session-"
-"""What the names of traces begin with that were made here."""
 TIMING_PIN = 0
 SYNC_PIN = 1
 """The trace's start has a pin of its own, which no wire carried."""
@@ -57,6 +55,11 @@ class Converted:
     folder: Path
     meta: TraceMeta
     seal: Seal
+
+
+def id_prefix(digest: str) -> str:
+    """With what the ids of all traces of a session begin, and no others."""
+    return f"session-{digest[:24]}-"
 
 
 def session_digest(session: Session) -> str:
@@ -157,7 +160,7 @@ def meta_of(session: Session, results: ResultsSet, capture: Capture, digest: str
         firmware="",
     )
     return TraceMeta(
-        trace_id=f"{ID_PREFIX}{digest[:24]}-{number}",
+        trace_id=f"{id_prefix(digest)}{number}",
         job_id=0,
         run_id=0,
         board=results.board or results.profile or "unknown",
