@@ -7,7 +7,6 @@ samples, larger ones of the pyramid alone: so a picture reads about as much as i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +65,7 @@ def make_bins(trace: Trace, quantity: Quantity, start_s: float, stop_s: float, p
     wide = (stop_s - start_s) / trace.period_s / pixels
     if wide > BLOCK:
         return _of_pyramid(trace, quantity, start_s, stop_s, pixels)
-    first, stop = (round(at / trace.period_s, 6) for at in (start_s, stop_s))  # a time made of an index is that index
-    first, stop = math.floor(first), math.ceil(stop)
+    first, stop = trace.span(start_s, stop_s)
     values = _samples(trace, quantity, first, stop)
     count = len(values)
     if wide * STEP_PIXELS <= 1:

@@ -228,18 +228,16 @@ def test_a_span_that_is_none_is_refused_by_every_face(trace: Trace) -> None:
 @given(
     rows=st.sampled_from([10**4, 10**9, 10**10]),
     period_s=st.sampled_from([1e-6, 5e-7, 2.048e-5, 204.8e-6, 1e-5 / 3, 1 / 31_250]),
-    first=st.floats(0, 1),
-    stop=st.floats(0, 1),
-    end=st.booleans(),
+    shares=st.tuples(st.floats(0, 1), st.one_of(st.floats(0, 1), st.just(1.0))),
 )
 def test_a_time_that_was_made_of_an_index_is_that_index_up_to_ten_billion(
-    short: Path, rows: int, period_s: float, first: float, stop: float, end: bool
+    short: Path, rows: int, period_s: float, shares: tuple[float, float]
 ) -> None:
     long = Trace.open(short)
     assert long.seal is not None
     long.seal = long.seal.model_copy(update={"rows": rows})
     long.meta = long.meta.model_copy(update={"period_s": period_s})
-    start, upto = sorted((int(first * rows), rows if end else int(stop * rows)))
+    start, upto = sorted(int(share * rows) for share in shares)
     assert long.span(start * period_s, upto * period_s) == (start, upto)
     if upto - start > 2:
         assert long.span((start + 0.5) * period_s, (upto - 0.5) * period_s) == (start, upto)

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from labd.trace.export.landing import landing
-from labd.trace.export.selection import PIECE, Selection, Series, SeriesName
+from labd.trace.export.selection import Selection, Series, SeriesName
 from labd.trace.export.written import Progress, Written
+from labd.trace.reader import PIECE
 
 HEADERS = {
     SeriesName.CURRENT: "current_a",

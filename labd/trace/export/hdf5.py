@@ -18,8 +18,9 @@ import h5py
 
 from labd.trace.export.events import describe, journal_lines, read_events
 from labd.trace.export.landing import landing
-from labd.trace.export.selection import PIECE, Selection, Series
+from labd.trace.export.selection import Selection, Series
 from labd.trace.export.written import Progress, Written, noted
+from labd.trace.reader import PIECE
 
 
 def write_hdf5(selection: Selection, path: Path, progress: Progress) -> Written:

@@ -27,11 +27,12 @@ from labd.trace.export.events import Events, description, read_events, whole_rat
 from labd.trace.export.landing import REMEDY, ExportError, landing
 from labd.trace.export.selection import Selection, Series, SeriesName
 from labd.trace.export.written import Progress, Written, noted
+from labd.trace.reader import PIECE
 
 EPOCH = dt.datetime(2018, 1, 1, tzinfo=dt.UTC)
 SECOND = 1 << 30
 """A second of JLS time (`jls/time.h`: 34Q30 since 2018)."""
-UTC_EVERY = 1 << 22
+UTC_EVERY = 16 * PIECE
 """Samples between two entries of the time of day."""
 PINS = 8
 NOTES, ABOUT = 0, 0x101

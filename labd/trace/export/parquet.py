@@ -17,7 +17,7 @@ from labd.trace.export.written import Progress, Written
 
 
 def write_parquet(selection: Selection, path: Path, progress: Progress) -> Written:
-    """Write a column a series, zstd, a row group of at most 262,144 samples; `labd.about` tells which samples they are.
+    """Write a column a series, zstd, a row group of at most 256,000 samples; `labd.about` tells which samples they are.
 
     Raises:
         TraceError: the trace cannot be read, or the disk refuses the file.

@@ -20,10 +20,9 @@ from labd.errors import TraceError
 from labd.trace.export.reduction import Counts, Levels, Means, Reducer, Totals
 from labd.trace.layout import is_digital
 from labd.trace.meta import PowerSource, TraceMeta
-from labd.trace.reader import Trace
+from labd.trace.reader import PIECE, Trace
 
-PIECE = 1 << 18
-"""Samples that are handed on at once: a multiple of 8, as formats with a bit a sample need."""
+assert PIECE % 8 == 0  # formats with a bit a sample need whole bytes
 
 FACTOR_MAX = 10**12
 """Most samples of one reduced sample."""
@@ -234,17 +233,17 @@ def select(trace: Trace, *, window: Span | None = None, rate_hz: float | None = 
 
 
 def _samples(trace: Trace, window: Span) -> tuple[int, int]:
-    """Indices of the samples that touch a window; its ends may lie off the trace by the rounding of a float."""
+    """Indices of the samples that touch a window, one at least."""
     text = f"{window.start_s:g} s to {window.stop_s:g} s"
     remedy = f"it lasts {trace.duration_s:.9g} s"
     if not (math.isfinite(window.start_s) and math.isfinite(window.stop_s) and window.start_s < window.stop_s):
         raise TraceError(f"{text} is no stretch of time", where=trace.meta.trace_id, remedy=remedy)
-    start, stop = window.start_s / trace.period_s, window.stop_s / trace.period_s
-    slack = 1e-6 + 1e-12 * trace.rows
-    if start < -slack or stop > trace.rows + slack:
-        raise TraceError(f"{text} does not lie in the trace", where=trace.meta.trace_id, remedy=remedy)
-    first, end = max(0, math.floor(start + slack)), min(trace.rows, math.ceil(stop - slack))
-    return min(first, trace.rows - 1), max(end, min(first, trace.rows - 1) + 1)
+    try:
+        first, stop = trace.span(window.start_s, window.stop_s)
+    except TraceError as error:
+        raise TraceError(f"{text} does not lie in the trace", where=trace.meta.trace_id, remedy=remedy) from error
+    first = min(first, trace.rows - 1)
+    return first, max(stop, first + 1)
 
 
 def _factor(trace: Trace, rate_hz: float) -> int:

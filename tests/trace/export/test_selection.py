@@ -15,9 +15,9 @@ from labd.errors import TraceError
 from labd.trace.export.formats import Format
 from labd.trace.export.placing import trial_span
 from labd.trace.export.reduction import Levels, Means, Reducer, Totals
-from labd.trace.export.selection import PIECE, Selection, SeriesName, Span, select
+from labd.trace.export.selection import Selection, SeriesName, Span, select
 from labd.trace.export.writing import export
-from labd.trace.reader import Trace
+from labd.trace.reader import PIECE, Trace
 from labd.trace.writer import TraceWriter
 from tests.trace.export.traces import D, E, I, V, made, recorded, same, signal, with_windows
 from tests.trace.recording import make_meta
@@ -124,9 +124,10 @@ def test_bins_do_not_care_for_pieces(tmp_path: Path, factor: int) -> None:
     selection = select(recorded(tmp_path, columns, period_s=1e-3), rate_hz=1000.0 / factor)
     assert selection.factor == factor
     got = exported(selection)[SeriesName.CURRENT]
-    bins = [columns[I][at : at + factor].astype(np.float64) for at in range(0, rows, factor)]
-    wanted = [np.mean(b[np.isfinite(b)]) if np.isfinite(b).any() else np.nan for b in bins]
-    np.testing.assert_allclose(got, np.array(wanted), rtol=1e-6)
+    bins = np.pad(columns[I].astype(np.float64), (0, -rows % factor), constant_values=np.nan).reshape(-1, factor)
+    counts = np.isfinite(bins).sum(axis=1)
+    wanted = np.divide(np.nansum(bins, axis=1), counts, out=np.full(len(bins), np.nan), where=counts > 0)
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
     assert len(got) == selection.rows
 
 
