@@ -1,6 +1,7 @@
 """Serves trace files for reading: lists, whole files and ranges of them; nothing can be changed here.
 
-A trace that is no longer in the lab's folder is served from the archive, under the same address.
+A trace that is no longer in the lab's folder is served from the archive, under the same address, also if it leaves the
+folder while somebody asks for it.
 
 A name that is not a trace's, or not a file of a trace, does not exist: no path is ever made of what a client sends
 before it has been found in a closed set.
@@ -9,7 +10,7 @@ before it has been found in a closed set.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ async def serve_traces(traces: TraceStore, listen: str) -> AsyncIterator[Served]
         ConfigError: the address cannot be used.
     """
     host, _, port = listen.rpartition(":")
-    app = web.Application()
+    app = web.Application(middlewares=[_unreadable_told])
     app[_TRACES] = traces
     app.add_routes(
         [
@@ -89,6 +90,20 @@ async def serve_traces(traces: TraceStore, listen: str) -> AsyncIterator[Served]
         await runner.cleanup()
 
 
+@web.middleware
+async def _unreadable_told(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """A disk that does not give what lies on it is the lab's fault, not the client's, and no mistake of labd's."""
+    try:
+        return await handler(request)
+    except ConnectionError:  # the client has gone
+        raise
+    except (TraceError, OSError) as error:
+        _log.error("traces_not_served", path=request.path, error=str(error))
+        raise web.HTTPServiceUnavailable(text="the lab's traces cannot be read; see its log\n") from error
+
+
 async def _health(_: web.Request) -> web.Response:
     return web.json_response({"ok": True})
 
@@ -111,8 +126,9 @@ async def _list_traces(request: web.Request) -> web.Response:
 
 async def _list_files(request: web.Request) -> web.Response:
     traces, trace_id = request.app[_TRACES], _trace_id(request)
-    if await asyncio.to_thread(traces.is_local, trace_id):
-        return web.json_response(await asyncio.to_thread(_files, traces.folder(trace_id)))
+    listing = await asyncio.to_thread(_files, traces, trace_id)
+    if listing is not None:
+        return web.json_response(listing)
     if traces.archive is None:
         raise web.HTTPNotFound
     return web.json_response(await list_archived(traces.archive, trace_id))
@@ -122,14 +138,12 @@ async def _send_file(request: web.Request) -> web.StreamResponse:
     traces, trace_id, name = request.app[_TRACES], _trace_id(request), request.match_info["file"]
     if name not in FILES:
         raise web.HTTPNotFound
-    if not await asyncio.to_thread(traces.is_local, trace_id):
-        if traces.archive is None:
-            raise web.HTTPNotFound
-        return await send_archived(request, traces.archive, trace_id, name)
     path = traces.folder(trace_id) / name
-    if not await asyncio.to_thread(is_own, path):
+    if await asyncio.to_thread(lambda: traces.is_local(trace_id) and is_own(path)):
+        return web.FileResponse(path)
+    if traces.archive is None or await asyncio.to_thread(traces.is_local, trace_id):
         raise web.HTTPNotFound
-    return web.FileResponse(path)
+    return await send_archived(request, traces.archive, trace_id, name)
 
 
 def _trace_id(request: web.Request) -> str:
@@ -143,14 +157,24 @@ def _local_traces(traces: TraceStore) -> dict[str, str]:
     return {name: _seal(traces.folder(name))[0] for name in traces.local_ids()}
 
 
-def _files(folder: Path) -> dict[str, Any]:
+def _files(traces: TraceStore, trace_id: str) -> dict[str, Any] | None:
+    """The files of the local copy; None if there is none, or none any more."""
+    if not traces.is_local(trace_id):
+        return None
+    folder = traces.folder(trace_id)
     state, digests = _seal(folder)
-    files = [
-        {"name": name, "size": (folder / name).stat().st_size, "sha256": digests.get(name)}
-        for name in FILES
-        if is_own(folder / name)
-    ]
-    return {"trace_id": folder.name, "state": state, "files": files}
+    sizes = {name: size for name in FILES if (size := _size(folder / name)) is not None}
+    if not is_own(folder / META):  # a copy goes at once and whole: so it was all there when it was listed, or is gone
+        return None
+    files = [{"name": name, "size": size, "sha256": digests.get(name)} for name, size in sizes.items()]
+    return {"trace_id": trace_id, "state": state, "files": files}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size if is_own(path) else None
+    except FileNotFoundError:  # its trace has just been sealed, or has gone
+        return None
 
 
 def _seal(folder: Path) -> tuple[str, Mapping[str, str]]:

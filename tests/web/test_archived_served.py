@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from obstore.store import MemoryStore
 
 from labd.cli.pull import pull_trace
 from labd.errors import UnreachableError
@@ -164,3 +165,39 @@ async def test_an_archive_that_fails_in_the_middle_breaks_the_answer_off(scene: 
     scene.between.refuses = lambda method, path: False
     await pull_trace(f"{scene.url}/t1", tmp_path / "out", timeout_s=10, progressed=lambda *_: None)
     assert contents(tmp_path / "out") == scene.files
+
+
+class Vanishing(TraceStore):
+    """A store whose local copies go right after somebody has seen them."""
+
+    def is_local(self, trace_id: str) -> bool:
+        seen = super().is_local(trace_id)
+        if seen:
+            self.drop_local(trace_id)
+        return seen
+
+
+async def test_a_copy_that_is_dropped_while_it_is_asked_for_comes_from_the_archive(tmp_path: Path) -> None:
+    archive = Archive(MemoryStore(), "memory://")
+    for trace_id in ("t1", "t2"):
+        await archive.put(arbitrary_trace(tmp_path, trace_id))
+    whole = contents(tmp_path / "t1")
+    async with serve_traces(Vanishing(tmp_path, archive), "127.0.0.1:0") as served, aiohttp.ClientSession() as http:
+        async with http.get(f"{served.url}/t1/") as response:
+            listing = await response.json()
+        assert (listing["state"], {file["name"]: file["size"] for file in listing["files"]}) == (
+            "sealed",
+            {name: len(data) for name, data in whole.items()},
+        )
+        async with http.get(f"{served.url}/t2/seal.json") as response:
+            assert response.status == 200
+
+
+async def test_a_trace_that_is_removed_while_it_is_asked_for_is_not_found(tmp_path: Path) -> None:
+    arbitrary_trace(tmp_path, "t1")
+    async with (
+        serve_traces(Vanishing(tmp_path), "127.0.0.1:0") as served,
+        aiohttp.ClientSession() as http,
+        http.get(f"{served.url}/t1/") as response,
+    ):
+        assert response.status == 404

@@ -176,3 +176,14 @@ async def raw_status(port: int, request_line: str) -> int:
         writer.close()
         await writer.wait_closed()
     return int(status.split()[1])
+
+
+async def test_a_folder_that_cannot_be_read_is_told_and_the_server_goes_on(
+    http: aiohttp.ClientSession, store: Path
+) -> None:
+    unmounted = await asyncio.to_thread(store.rename, store.with_name("unmounted"))
+    async with http.get("/v1/traces") as response:
+        assert (response.status, await response.text()) == (503, "the lab's traces cannot be read; see its log\n")
+    await asyncio.to_thread(unmounted.rename, store)
+    async with http.get("/v1/traces") as response:
+        assert response.status == 200
