@@ -25,6 +25,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,10 @@ class TraceWriter:
     Made by `create`.
     """
 
-    def __init__(self, folder: Path, meta: TraceMeta, lock: int, *, sync_s: float, coalesce_s: float) -> None:
+    def __init__(self, folder: Path, meta: TraceMeta, files: ExitStack, *, sync_s: float, coalesce_s: float) -> None:
         self.folder = folder
         self.meta = meta
-        self._lock = lock
+        self._files = files
         self._sync_s, self._coalesce_s = sync_s, coalesce_s
         self._buffer: dict[Quantity, npt.NDArray[Any]] = {
             q: np.empty(BUFFER, dtype=np.uint8 if is_digital(q) else np.float32) for q in meta.quantities
@@ -103,11 +104,11 @@ class TraceWriter:
         self._summary: TraceSummary | None = None
         self._broken: str = ""
         self._broken_by: OSError | None = None
-        self._journal = JournalFile(folder / JOURNAL)
-        self._index_fd = _new_file(folder / INDEX)
+        self._journal = files.enter_context(closing(JournalFile(folder / JOURNAL)))
+        self._index_fd = _new_file(folder / INDEX, files)
         self._index_bytes = 0
-        self._levels = LevelsFile(tuple(folder / name for name in PYRAMID), meta)
-        self._samples_fd = _new_file(folder / SAMPLES)
+        self._levels = files.enter_context(closing(LevelsFile(tuple(folder / name for name in PYRAMID), meta)))
+        self._samples_fd = _new_file(folder / SAMPLES, files)
         self._bytes = 0
         self._append(self._schema.serialize())
         os.fdatasync(self._samples_fd)  # without the schema the batches would be foreign
@@ -133,27 +134,27 @@ class TraceWriter:
             TraceError: the trace exists already, or the disk refuses it.
         """
         folder = traces_dir / meta.trace_id
-        lock = -1
         try:
-            traces_dir.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            lock_fd(lock, folder)
-            with (folder / META).open("xb") as file:
-                file.write(meta.model_dump_json(indent=1).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(folder)
-            sync_folder(traces_dir)
-            writer = cls(folder, meta, lock, sync_s=sync_s, coalesce_s=coalesce_s)
-            sync_folder(folder)
+            with ExitStack() as files:
+                traces_dir.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                files.callback(os.close, lock)
+                lock_fd(lock, folder)
+                with (folder / META).open("xb") as file:
+                    file.write(meta.model_dump_json(indent=1).encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                sync_folder(folder)
+                sync_folder(traces_dir)
+                writer = cls(folder, meta, files, sync_s=sync_s, coalesce_s=coalesce_s)
+                sync_folder(folder)
+                writer._files = files.pop_all()
         except FileExistsError as error:
             if not traces_dir.is_dir():
                 raise TraceError("a file lies where the traces' folder should be", where=str(traces_dir)) from error
             raise TraceError("a trace of this name exists already", where=str(folder)) from error
         except OSError as error:
-            if lock >= 0:
-                os.close(lock)
             raise TraceError(f"the trace cannot be created: {error.strerror}", where=str(folder)) from error
         return writer
 
@@ -247,12 +248,7 @@ class TraceWriter:
 
     def _let_go(self) -> None:
         self._syncer.shutdown(wait=True)
-        self._journal.close()
-        self._levels.close()
-        for fd in (self._samples_fd, self._index_fd, self._lock):
-            if fd >= 0:
-                os.close(fd)
-        self._samples_fd = self._index_fd = self._lock = -1
+        self._files.close()
 
     def _usable(self) -> None:
         if self._broken:
@@ -373,5 +369,8 @@ class TraceWriter:
         return samples
 
 
-def _new_file(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+def _new_file(path: Path, files: ExitStack) -> int:
+    """Make a file that is closed with the others."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    files.callback(os.close, fd)
+    return fd

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -146,3 +148,23 @@ def test_a_column_of_power_or_energy_is_the_power_of_the_trace(tmp_path: Path) -
     lone = Trace.open(record(tmp_path, make_signal(10, quantities=(I,)), trace_id="lone"))
     with pytest.raises(TraceError, match="does not follow"):
         lone.energy(0, 1)
+
+
+def test_a_trace_that_cannot_be_begun_leaves_no_file_open(tmp_path: Path) -> None:
+    """As when a daemon has used up its files: each refused recording must not use up more."""
+    opened = Path("/proc/self/fd")
+    before = len(list(opened.iterdir()))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refused = 0
+    for more in range(1, 20):
+        spare = os.open(tmp_path, os.O_RDONLY)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + more, limits[1]))
+        try:
+            TraceWriter.create(tmp_path, make_meta(f"t{more}")).close()
+        except TraceError:
+            refused += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert len(list(opened.iterdir())) == before
+    assert 5 < refused < 19
