@@ -18,6 +18,7 @@ from labd.cli.table import Exit, print_json, print_table, remarks
 from labd.cli.trace_place import Url, find_trace, is_folder
 from labd.errors import NotFoundError, TraceError, UnreachableError
 from labd.trace.files import LocalFiles, TraceFiles
+from labd.trace.layout import SAMPLES, SEAL
 from labd.trace.meta import META
 from labd.trace.seal import SEALED_FILES, read_seal
 from labd.trace.seal import verify as verify_files
@@ -69,7 +70,7 @@ def verify(
         list[str],
         typer.Argument(
             metavar="ID|FOLDER...",
-            help="Ids of traces in the lab, folders of traces, or folders full of them.",
+            help="Folders of traces here, or folders full of them, or else ids of traces in the lab.",
             show_default=False,
         ),
     ],
@@ -163,9 +164,14 @@ async def _find(choice: Choice, name: str, url: str | None) -> list[tuple[str, T
 
 def trace_folders(folder: Path) -> list[Path]:
     """The folder itself if it is a trace's, or else the traces in it. Raises `NotFoundError` if there are none."""
-    if any((folder / name).exists() for name in (META, *SEALED_FILES)):
+    if _holds_trace(folder):
         return [folder]
-    found = sorted(each for each in folder.iterdir() if (each / META).is_file())
+    found = sorted(each for each in folder.iterdir() if not each.name.startswith(".") and _holds_trace(each))
     if not found:
         raise NotFoundError("there is no trace in this folder", where=str(folder), remedy="give a trace's folder or id")
     return found
+
+
+def _holds_trace(folder: Path) -> bool:
+    """Whether anything of a trace is there: one that has lost its sidecar must not be passed over."""
+    return any((folder / name).exists() for name in (META, SEAL, SAMPLES, *SEALED_FILES))

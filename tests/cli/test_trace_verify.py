@@ -82,6 +82,14 @@ def test_a_missing_file_is_named(store: Path, name: str) -> None:
     assert name in found["t1"]["detail"]
 
 
+@pytest.mark.parametrize("name", ["meta.json", "seal.json", "samples.parquet"])
+def test_among_others_a_trace_that_lacks_a_file_is_not_passed_over(store: Path, name: str) -> None:
+    (store / "t1" / name).unlink()
+    status, found = verdicts(store)
+    assert (status, sorted(found)) == (1, ["t1", "t2"])
+    assert (found["t1"]["ok"], found["t2"]["ok"]) == (False, True)
+
+
 def test_a_trace_that_is_not_sealed_is_said_to_be(tmp_path: Path) -> None:
     folder = record(tmp_path, make_signal(2000))
     result = verify(folder)
