@@ -18,10 +18,9 @@ from labd.cli.connection import Connection, connection_of, run, stop
 from labd.cli.pull import Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.cli.trace_export import Part, make_file, show_files
-from labd.cli.trace_keep import checked_name
 from labd.cli.trace_place import Url, find_trace, is_folder
 from labd.errors import ConfigError, LabError, NotFoundError
-from labd.keep.names import checked_id
+from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import LabClient, connect
 from labd.service.messages import NUMBER_MAX
 from labd.trace.export.formats import Format
@@ -61,7 +60,7 @@ def pull(
         float, typer.Option("--margin", min=0, help="What to add on both sides of the trial's window, s.")
     ] = 0.0,
     rate_hz: Annotated[
-        float | None, typer.Option("--rate", help="Come down to about this rate by means of samples, Hz.")
+        float | None, typer.Option("--rate", help="Average samples, down to about this rate, Hz.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the traces, a folder or file each; or the file, of one trace.")
@@ -73,8 +72,7 @@ def pull(
 
     Formats: csv (.gz by the name of --out), npz (NumPy), hdf5, jls (Joulescope UI), sr (PulseView), parquet.
     """
-    folder_here = is_folder(name)
-    if not name or (not folder_here and name.isdecimal() and not _is_job(name)):
+    if not name or (name.isdecimal() and not is_folder(name) and not _is_job(name)):
         raise typer.BadParameter(f"{name[:256]!r} is neither a trace's id nor a job's number")
     if form is not PullFormat.FOLDER:
         if trial is not None and window is not None:
@@ -94,10 +92,8 @@ def pull(
         return
     if window is not None or trial is not None or rate_hz is not None:
         raise typer.BadParameter("--window, --trial and --rate go with a --format that is not the folder")
-    if folder_here:
-        raise typer.BadParameter(f"{name!r} is a folder here already; name a --format to make of it")
     if not name.isdecimal():
-        checked_name(name)
+        _check_pullable(name)
     connection = connection_of(context)
 
     async def work() -> list[Pulled]:
@@ -114,6 +110,17 @@ def pull(
 def _is_job(name: str) -> bool:
     """Whether digits are the number of a job; the length first, as Python refuses to read very long numbers."""
     return len(name) <= len(str(NUMBER_MAX)) and 1 <= int(name) <= NUMBER_MAX
+
+
+def _check_pullable(name: str) -> None:
+    """Refuse what no lab can have. A folder here with a trace's name is where an earlier pull of it has got to."""
+    try:
+        checked_id(name)
+    except TraceIdError as error:
+        if is_folder(name):
+            message = f"{name!r} is a folder here already; name a --format to make of it"
+            raise typer.BadParameter(message) from error
+        raise typer.BadParameter(error.message) from error
 
 
 def _window(text: str | None) -> tuple[float | None, float | None] | None:

@@ -168,6 +168,19 @@ async def test_labctl_pulls_all_traces_of_a_job_from_where_the_lab_says(tmp_path
         assert (missing.status, missing.out) == (3, "")
 
 
+async def test_labctl_pulls_into_the_folder_that_an_earlier_pull_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = make_trace(tmp_path / "lab" / TRACE)
+    make_trace(tmp_path / "here" / TRACE)
+    (tmp_path / "here" / TRACE / "samples.parquet").unlink()
+    monkeypatch.chdir(tmp_path / "here")
+    async with serve_traces(TraceStore(tmp_path / "lab"), "127.0.0.1:0") as served:
+        pulled = await labctl("--lab", "bench-1", "trace", "pull", TRACE, "--url", served.url)
+    assert pulled.status == 0, pulled.err
+    assert found(tmp_path / "here" / TRACE) == contents
+
+
 async def test_a_lab_cannot_have_a_trace_written_anywhere_but_where_it_was_asked_for(tmp_path: Path) -> None:
     make_trace(tmp_path / "lab" / TRACE)
     async with (
