@@ -31,7 +31,10 @@ SERVED_SCORED_MAX = 1_000_000
 def plot(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="ID|FOLDER", help="A trace's id in the lab, or a folder here.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID|FOLDER", help="A trace's folder here, or else its id in the lab.", show_default=False
+        ),
     ],
     *,
     out: Annotated[Path | None, typer.Option(help="The picture, .png or .svg.", show_default="<trace id>.png")] = None,

@@ -11,9 +11,9 @@ from drivers.api import Column
 from labd.cli.connection import ask, run
 from labd.cli.job_view import figures
 from labd.cli.table import local_time, print_json, print_table, quantity, results
-from labd.cli.trace_keep import checked_name
 from labd.cli.trace_list import place
 from labd.cli.trace_place import is_folder
+from labd.keep.names import TraceIdError, checked_id
 from labd.service.trace_messages import TraceDetails
 from labd.trace.reader import Trace
 
@@ -25,7 +25,10 @@ _INTERVALS = 20
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="ID|FOLDER", help="A trace's id in the lab, or a folder here.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID|FOLDER", help="A trace's folder here, or else its id in the lab.", show_default=False
+        ),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -43,7 +46,10 @@ def show(
         else:
             _print_folder(document)
         return
-    trace_id = checked_name(name)
+    try:
+        trace_id = checked_id(name)
+    except TraceIdError as error:
+        raise typer.BadParameter(f"{name[:256]!r} is neither a folder here nor the id of a trace") from error
     details = ask(context, lambda lab: lab.trace(trace_id))
     if json:
         print_json(details.model_dump(mode="json"))
@@ -60,7 +66,7 @@ def _print_details(trace: TraceDetails) -> None:
         ("run", f"{trace.run_id} on {trace.board_id}, {trace.outcome}"),
         ("firmware", trace.firmware_sha256),
         ("began", local_time(trace.started_at)),
-        ("lasts", f"{quantity(trace.duration_s, 's')}, {trace.rows} samples of {quantity(trace.period_s, 's')}"),
+        ("lasts", f"{quantity(trace.duration_s, 's')}, {trace.rows:,} samples of {quantity(trace.period_s, 's')}"),
         ("size", quantity(trace.bytes, "B")),
         ("lies", place(trace)),
         ("archived", local_time(trace.archived_at) if trace.archived_at is not None else ""),
@@ -123,10 +129,11 @@ def _print_folder(document: dict[str, Any]) -> None:
         ("job", f"{meta['job_id']}: {meta['benchmark']}, {meta['mode']}"),
         ("run", f"{meta['run_id']} on {meta['board']}"),
         ("instrument", f"{who['maker']} {who['model']} {who['serial']}, channel {meta['channel']}"),
+        ("calibrated", meta["calibrated_on"] or "-"),
         ("firmware", meta["firmware_sha256"] or "-"),
         ("supply", quantity(meta["supply_voltage_v"], "V")),
         ("began", meta["started_at"]),
-        ("lasts", f"{quantity(document['duration_s'], 's')}, {document['rows']} samples"),
+        ("lasts", f"{quantity(document['duration_s'], 's')}, {document['rows']:,} samples"),
         ("rate", f"{quantity(document['rate_hz'], 'Hz', 6)}, a sample every {quantity(meta['period_s'], 's')}"),
         ("edges", str(document["edges"])),
         ("size", quantity(document["bytes"], "B")),
