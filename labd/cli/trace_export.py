@@ -71,8 +71,11 @@ def make_file(files: TraceFiles, form: Format, part: Part, out: Path) -> Exporte
 
     trace = Trace.open(files)
     selection = _selection(trace, part)
-    path = out / f"{trace.meta.trace_id}{form.suffix}" if out.is_dir() else out
+    path = out
     try:
+        path = out / f"{trace.meta.trace_id}{form.suffix}" if out.is_dir() else out
+        if path.exists() and not path.is_file():  # a new file takes its place: never that of a device
+            raise TraceError("is not an ordinary file", where=str(path), remedy="name another with --out")
         path.parent.mkdir(parents=True, exist_ok=True)
         with _sample_bars(trace.meta.trace_id) as progressed:
             written = export(selection, form, path, progressed)
@@ -80,7 +83,7 @@ def make_file(files: TraceFiles, form: Format, part: Part, out: Path) -> Exporte
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         size = path.stat().st_size
     except OSError as error:
-        raise TraceError(f"cannot be written: {error.strerror or error}", where=str(path)) from error
+        raise TraceError(f"cannot be written: {error.strerror or error}", where=str(path)[:256]) from error
     return Exported(
         trace_id=trace.meta.trace_id,
         form=form,

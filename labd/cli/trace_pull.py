@@ -79,7 +79,7 @@ def pull(
             raise typer.BadParameter("--window and --trial cannot go together")
         part = Part(_window(window), trial, margin_s, rate_hz)
         sources = run(lambda: _sources(context, name, url))
-        if len(sources) > 1 and not out.is_dir():
+        if len(sources) > 1 and not is_folder(str(out)):
             raise typer.BadParameter(f"job {name} has {len(sources)} traces: name a folder with --out")
         # outside of the event loop, where one Ctrl-C ends it at once
         try:

@@ -178,7 +178,11 @@ class Archivist:
     async def _drop(self, age: timedelta) -> None:
         while True:
             commits = self._database.commits
-            old = await self._old(self._now() - age)
+            try:
+                old = await self._old(self._now() - age)
+            except StoreError as error:
+                self._log.error("old_copies_not_found", error=str(error))
+                old = []
             dropped = [await self._drop_one(trace_id) for trace_id in old]
             if any(dropped):
                 continue

@@ -69,9 +69,13 @@ def http_files(url: str) -> ObjectFiles:
     Raises:
         TraceError: it is no such URL, or carries credentials.
     """
-    parts = urlsplit(url)
+    remedy = "write http://host:port/v1/traces/<id>"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise TraceError(f"{url!r} is not an http address: {error}", remedy=remedy) from error
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise TraceError(f"{url!r} is not an http address", remedy="write http://host:port/v1/traces/<id>")
+        raise TraceError(f"{url!r} is not an http address", remedy=remedy)
     if "@" in parts.netloc:
         shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         raise TraceError("the address carries credentials", where=shown, remedy="use a proxy that asks who it is")

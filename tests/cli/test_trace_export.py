@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,25 @@ async def test_what_cannot_be_exported_is_refused(
     assert (ended.status, ended.out) == (status, "")
     assert words in " ".join(ended.err.replace("│", " ").split())
     assert not left(tmp_path)
+
+
+async def test_no_file_takes_the_place_of_a_device_or_has_a_name_that_none_can_have(
+    tmp_path: Path, folder: Path
+) -> None:
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    for out, words in ((device, "is not an ordinary file"), (tmp_path / ("a" * 300), "File name too long")):
+        ended = await labctl("trace", "pull", str(folder), "--format", "csv", "--out", str(out))
+        assert (ended.status, ended.out) == (1, "")
+        assert words in " ".join(ended.err.split())
+    assert device.is_fifo()
+
+
+async def test_an_address_that_is_none_is_told_by_name() -> None:
+    ended = await labctl("trace", "pull", "t1", "--format", "csv", "--url", "http://[::1")
+    assert (ended.status, ended.out) == (1, "")
+    assert "is not an http address" in ended.err
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.parametrize("options", [("--window", "1:2"), ("--rate", "10"), ("--trial", "0")])

@@ -231,3 +231,10 @@ async def test_a_trace_that_was_removed_while_it_was_under_way_is_taken_back(s3:
                 async with scene.at_work():
                     await scene.until(lambda: any(entry["event"] == "removed_trace_taken_back" for entry in logs))
             assert await archive.sizes("t1") == {}
+
+
+async def test_a_database_that_fails_ends_neither_uploads_nor_drops(tmp_path: Path) -> None:
+    async with scene_with(tmp_path, Archive(MemoryStore(), "memory://")) as scene:
+        pass  # closed: it refuses every read
+    async with scene.at_work(keep_local=timedelta(0)) as archivist:
+        await scene.until(lambda: archivist.outage is not None)
