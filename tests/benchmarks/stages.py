@@ -31,7 +31,7 @@ def _seal(folder: Path, _: int) -> Callable[[], object]:
 
 
 def _export(form: Format, folder: Path, samples: int) -> Callable[[], object]:
-    """Export the whole trace; what was written is dropped at once."""
+    """Export the whole trace, 45 GB of CSV of a billion samples at most; what was written is dropped at once."""
     trace, out = Trace.open(folder / LONG), folder / f"export{form.suffix}"
 
     def work() -> None:
