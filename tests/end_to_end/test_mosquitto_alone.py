@@ -1,4 +1,4 @@
-"""The README's own shell lines, and nothing else, take a job from its request to its result."""
+"""The README's own shell lines, and nothing else, take a job from its request to its result, and ask for its trace."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 from labd.virtual.lab import LAB
 from tests.brokers import program
@@ -60,8 +61,30 @@ async def test_the_lines_of_the_readme_submit_a_job_and_follow_it_to_its_result(
         job = f"job={reply['result']['job_id']}\n"
         topics = await followed(ours + job, follow)
         document = json.loads(await bash(ours + job + result, tmp_path))
+        traces = await traces_asked_for(ours, ask, tmp_path)
     root = f"labd/v1/{LAB}/job/{reply['result']['job_id']}"
     assert set(topics) == {root, f"{root}/progress"}
     assert document["state"] == "completed"
     score = document["runs"][-1]["scores"][-1]["result"]
     assert score["energy_j_per_inference"]["value"] > 0
+    assert traces == [trace["id"] for trace in document["runs"][-1]["traces"]]
+
+
+async def traces_asked_for(ours: str, ask: str, folder: Path) -> list[str]:
+    """List, look at, pin and let go of the lab's traces with the lines that ask for a job; return the ids listed."""
+
+    async def asked(verb: str, params: dict[str, object]) -> Any:
+        line = re.sub(r'"params": \{.*?\}', f'"params": {json.dumps(params)}', ask.replace("job.submit", verb))
+        assert verb in line
+        reply = json.loads(await bash(ours + line.split("job=$(")[0], folder))
+        assert reply["ok"] is True, reply
+        return reply["result"]
+
+    ids = [trace["id"] for trace in (await asked("trace.list", {"state": "sealed"}))["traces"]]
+    named: dict[str, object] = {"id": ids[0]}
+    assert (await asked("trace.get", named))["scores"][-1]["scorer"].startswith("labd-energy/")
+    assert (await asked("trace.pin", {**named, "reason": "odd spike"}))["pinned"] is True
+    assert (await asked("trace.gc", {"dry_run": True}))["count"] == 0
+    assert (await asked("trace.gc", {}))["dry_run"] is False
+    assert (await asked("trace.unpin", named))["pinned"] is False
+    return ids

@@ -140,7 +140,7 @@ async def test_traces_that_lie_in_the_archive_only_are_looked_at_kept_and_let_go
         assert "trial 1" in picture.read_text()
         rows = listed[1]["rows"]
         for form in Format:
-            pulled = await by.labctl("trace", "pull", job, "--format", form, "--out", tmp_path, "--json")
+            pulled = await by.labctl("trace", "pull", str(job), "--format", form, "--out", tmp_path, "--json")
             assert pulled.status == 0, pulled.err
             (made,) = pulled.document["traces"]
             assert (made["samples"], (tmp_path / f"{kept}{form.suffix}").stat().st_size) == (rows, made["size"])
