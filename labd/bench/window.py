@@ -13,9 +13,7 @@ from drivers.api import Interval, Quantity
 from labd.score.edge_sample import NEIGHBOURS, EdgePower
 from labd.score.energy import Placement, WindowReading
 from labd.score.moments import Tally
-
-PIECE = 1_000_000
-"""Samples of a window that are in memory at once."""
+from labd.trace.reader import PIECE
 
 
 class Recording(Protocol):

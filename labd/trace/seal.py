@@ -231,6 +231,7 @@ def _write_parquet(
         use_dictionary=[q.value for q in few],
         column_encoding={q.value: "BYTE_STREAM_SPLIT" for q in meta.quantities if q not in few},
         version="2.6",
+        write_page_checksum=True,
     ) as writer:
         for start in range(0, hot.rows, ROW_GROUP):
             stop = min(start + ROW_GROUP, hot.rows)
