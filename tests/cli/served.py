@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
+from typer.testing import CliRunner
 
 from labd.bench.progress import ProgressFeed
+from labd.cli.operator import app
 from labd.config import Keep
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
@@ -128,6 +130,15 @@ async def labctl(*arguments: str) -> Ended:
     """Run `labctl` to its end."""
     async with started(*arguments) as process, asyncio.timeout(WAIT_S):
         return await ended(process)
+
+
+def labctl_here(*arguments: str) -> Ended:
+    """Run a `labctl` that needs no lab in this process, in a test without a loop: nothing is started for it."""
+    unset: dict[str, str | None] = {key: None for key in os.environ if key.startswith("LABCTL_")}
+    result = CliRunner().invoke(app, arguments, env=unset)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ended(result.exit_code, result.stdout, result.stderr)
 
 
 async def ended(process: asyncio.subprocess.Process) -> Ended:

@@ -9,7 +9,7 @@ from pathlib import Path
 from labd.bench.progress import Progress
 from labd.model.causes import Cause
 from labd.model.states import RunStep
-from tests.cli.served import Served, ended, labctl, nowhere, served_lab, started
+from tests.cli.served import Served, ended, labctl, labctl_here, nowhere, served_lab, started
 
 ENERGY = {
     "windows": [{}, {}, {}, {}, {}],
@@ -66,7 +66,7 @@ async def test_what_the_lab_refuses_is_told_on_standard_error_with_status_3(tmp_
         assert (missing.status, missing.out) == (3, "")
 
 
-async def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -> None:
+def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -> None:
     options = ("--broker", str(nowhere()), "--lab", "bench-1")
     for arguments in (
         ("--lab", "bench-1", "submit", "digits01", "power"),
@@ -76,7 +76,7 @@ async def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -
         ("--broker", "http://127.0.0.1", "--lab", "bench-1", "jobs"),
         ("jobs",),
     ):
-        result = await labctl(*arguments)
+        result = labctl_here(*arguments)
         assert (result.status, result.out) == (2, ""), arguments
 
 

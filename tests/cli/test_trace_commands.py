@@ -19,7 +19,7 @@ from labd.model.states import TraceState
 from labd.trace.journal import EdgeSeen, TrialEnded, TrialStarted
 from labd.trace.seal import seal
 from labd.trace.writer import TraceWriter
-from tests.cli.served import Ended, Served, ended, labctl, nowhere, served_lab
+from tests.cli.served import Ended, Served, ended, labctl, labctl_here, nowhere, served_lab
 from tests.cli.test_labctl import ENERGY
 from tests.keep.traces import add_trace
 from tests.trace.recording import WHEN, cut, make_meta, make_signal
@@ -98,7 +98,7 @@ async def test_gc_does_not_ask_where_nobody_could_answer(tmp_path: Path) -> None
         assert await state_of(lab, "old") is TraceState.REMOVED
 
 
-async def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -> None:
+def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -> None:
     options = ("--broker", str(nowhere()), "--lab", "bench-1")
     for arguments in (
         ("trace", "list", "--state", "gone"),
@@ -111,14 +111,14 @@ async def test_wrong_usage_is_status_2_before_anything_is_sent(tmp_path: Path) -
         ("trace", "pull", "1" * 5000),
         ("trace", "pull", "../x", "--url", "http://127.0.0.1:9/v1/traces"),
     ):
-        result = await labctl(*options, *arguments)
+        result = labctl_here(*options, *arguments)
         assert (result.status, result.out) == (2, ""), arguments
         assert "Traceback" not in result.err, arguments
 
 
 @pytest.mark.parametrize("verb", ["verify", "plot"])
-async def test_a_name_too_long_for_any_folder_is_not_found(verb: str) -> None:
-    result = await labctl("trace", verb, "a" * 5000)
+def test_a_name_too_long_for_any_folder_is_not_found(verb: str) -> None:
+    result = labctl_here("trace", verb, "a" * 5000)
     assert (result.status, result.out) == (3, ""), result.err
     assert "there is no such folder" in " ".join(result.err.split())
 
@@ -128,12 +128,12 @@ async def test_a_lab_that_is_not_there_is_status_4() -> None:
     assert (result.status, result.out) == (4, "")
 
 
-async def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
+def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
     folder = recorded(tmp_path)
-    hot = await labctl("trace", "show", str(folder), "--json")
+    hot = labctl_here("trace", "show", str(folder), "--json")
     assert (hot.status, hot.document["state"], hot.document["edges"]) == (0, "not sealed", 2)
     seal(folder)
-    shown = await labctl("trace", "show", str(folder))
+    shown = labctl_here("trace", "show", str(folder))
     assert shown.status == 0, shown.err
     for words in (
         "Keysight N6705C MY1",
@@ -146,7 +146,7 @@ async def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
         "clipped",
     ):
         assert words in shown.out, shown.out
-    document = (await labctl("trace", "show", str(folder), "--json")).document
+    document = (labctl_here("trace", "show", str(folder), "--json")).document
     assert document["rows"] == 5100
     assert document["duration_s"] == pytest.approx(5100 * 204.8e-6)
     assert document["rate_hz"] == pytest.approx(4882.8125)
@@ -156,8 +156,8 @@ async def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_folder_that_is_no_trace_is_status_1(tmp_path: Path) -> None:
-    shown = await labctl("trace", "show", str(tmp_path))
+def test_a_folder_that_is_no_trace_is_status_1(tmp_path: Path) -> None:
+    shown = labctl_here("trace", "show", str(tmp_path))
     assert (shown.status, shown.out) == (1, "")
     assert "meta.json" in shown.err
 
