@@ -84,7 +84,7 @@ def test_every_changed_byte_is_found_and_the_file_named(tmp_path: Path) -> None:
     for name in sorted(SEALED):
         path = folder / name
         data = path.read_bytes()
-        places = range(len(data)) if name == "seal.json" else random.integers(0, max(1, len(data)), 40).tolist()
+        places = random.integers(0, max(1, len(data)), 200 if name == "seal.json" else 40).tolist()
         for place in places:
             if not data:
                 continue
