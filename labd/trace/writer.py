@@ -268,7 +268,9 @@ class TraceWriter:
             )
         size = len(block)
         for quantity, values in block.columns.items():
-            if values.shape != (size,) or values.dtype.kind != self._buffer[quantity].dtype.kind:
+            # A float64 is rounded, as float32 is what a trace holds; a wider integer would lose its upper pins.
+            fits = values.dtype == np.uint8 if is_digital(quantity) else values.dtype.kind == "f"
+            if values.shape != (size,) or not fits:
                 raise TraceError(
                     f"column {quantity.value!r} of a block is {values.dtype} of shape {values.shape}, "
                     f"not {self._buffer[quantity].dtype} of shape ({size},)",

@@ -168,3 +168,10 @@ def test_a_trace_that_cannot_be_begun_leaves_no_file_open(tmp_path: Path) -> Non
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert len(list(opened.iterdir())) == before
     assert 5 < refused < 19
+
+
+def test_levels_of_more_than_eight_pins_are_refused_rather_than_cut(tmp_path: Path) -> None:
+    writer = TraceWriter.create(tmp_path, make_meta(quantities=(D,)))
+    with pytest.raises(TraceError, match="uint16"):
+        writer.write(Block(0, {D: np.array([0x100], dtype=np.uint16)}))
+    assert writer.close().rows == 0
