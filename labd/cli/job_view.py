@@ -149,7 +149,7 @@ def _trial_row(trial: TrialDocument) -> tuple[str, ...]:
 
 def _trace_row(trace: TraceDocument) -> tuple[str, ...]:
     period, size = quantity(trace.period_s, "s"), quantity(trace.bytes, "B")
-    return trace.id, trace.state, str(trace.rows), period, size, trace.url
+    return trace.id, trace.state, str(trace.rows), period, size, trace.url or "-"
 
 
 def _cause_rows(cause: CauseDocument | None) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import typer
 from labd.cli.connection import Choice
 from labd.errors import ConfigError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
-from labd.mqtt.client import connect
+from labd.mqtt.client import LabClient, connect
 from labd.trace.files import LocalFiles, TraceFiles
 from labd.trace.object_files import http_files
 
@@ -28,7 +28,7 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
         url: Where the lab serves traces; None to ask it.
 
     Raises:
-        NotFoundError: it can only be a folder, and there is none.
+        NotFoundError: it can only be a folder, and there is none; or the lab has no such trace, or has it no more.
         ConfigError: no lab is named, or it does not say where it serves traces.
         UnreachableError: the lab does not answer.
     """
@@ -39,13 +39,28 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
     except TraceIdError as error:
         message, remedy = "there is no such folder", "give a trace's folder, or its id"
         raise NotFoundError(message, where=name[:256], remedy=remedy) from error
-    if url is None:
-        connection = choice.connection()
-        async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
-            url = (await lab.status()).traces_url
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"the lab does not say where it serves traces, only {url!r}", remedy="give --url")
-    return http_files(f"{url.rstrip('/')}/{name}/")
+    if url is not None:
+        return http_files(f"{url.rstrip('/')}/{name}/")
+    connection = choice.connection()
+    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+        return http_files(await served_at(lab, name))
+
+
+async def served_at(lab: LabClient, trace_id: str) -> str:
+    """Where a lab serves the files of a trace.
+
+    Raises:
+        NotFoundError: it has no such trace, or has removed it.
+        RefusedError: it refuses the question.
+        ConfigError: it does not say where it serves traces.
+    """
+    trace = await lab.trace(trace_id)
+    if trace.url is None:
+        why = f": {trace.reason}" if trace.reason else ""
+        raise NotFoundError(f"the trace is {trace.state}{why}", where=trace_id, remedy="its scores stay: trace show")
+    if not trace.url.startswith(("http://", "https://")):
+        raise ConfigError(f"the lab does not say where it serves traces, only {trace.url!r}", remedy="give --url")
+    return trace.url
 
 
 def is_folder(name: str) -> bool:

@@ -18,7 +18,7 @@ from labd.cli.connection import Connection, connection_of, run, stop
 from labd.cli.pull import Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.cli.trace_export import Part, make_file, show_files
-from labd.cli.trace_place import Url, find_trace, is_folder
+from labd.cli.trace_place import Url, find_trace, is_folder, served_at
 from labd.errors import ConfigError, LabError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import LabClient, connect
@@ -147,7 +147,9 @@ async def _urls(connection: Connection, name: str, url: str | None) -> dict[str,
     if url is not None and not name.isdecimal():
         return {name: f"{url.rstrip('/')}/{name}"}
     async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
-        ids = [name] if not name.isdecimal() else await _of_job(lab, int(name))
+        if not name.isdecimal():
+            return {checked_id(name): await served_at(lab, name)}
+        ids = await _of_job(lab, int(name))
         where = url or (await lab.status()).traces_url
     if not where.startswith(("http://", "https://")):
         raise ConfigError(f"the lab does not say where it serves traces, only {where!r}", remedy="give --url")
@@ -156,9 +158,15 @@ async def _urls(connection: Connection, name: str, url: str | None) -> dict[str,
 
 async def _of_job(lab: LabClient, job_id: int) -> list[str]:
     job = await lab.job(job_id)
-    ids = [trace.id for run in job.runs for trace in run.traces]
-    if not ids:
+    traces = [trace for run in job.runs for trace in run.traces]
+    if not traces:
         raise NotFoundError(f"job {job_id} has no traces", remedy=f"see how far it is: labctl job show {job_id}")
+    ids = [trace.id for trace in traces if trace.url is not None]
+    for trace in traces:
+        if trace.url is None:
+            remarks().print(f"{trace.id} is {trace.state}, see labctl trace show", markup=False)
+    if not ids:
+        raise NotFoundError(f"job {job_id} has no traces any more")
     return ids
 
 

@@ -17,7 +17,7 @@ from labd.benchmarks import Mode
 from labd.config import LabConfig
 from labd.keep.space import Space
 from labd.model.causes import Cause
-from labd.model.states import BoardState, JobState
+from labd.model.states import BoardState, JobState, TraceState
 from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
 from labd.service.messages import (
     BoardDocument,
@@ -259,6 +259,11 @@ def score_document(score: Score) -> ScoreDocument:
     return ScoreDocument(scorer=score.scorer, result=score.result, inputs=score.inputs, created_at=score.created_at)
 
 
+def trace_url(trace: Trace, traces_url: str) -> str | None:
+    """Where the files of a trace are served; None if there are none, or none any more."""
+    return None if trace.state in (TraceState.LOST, TraceState.REMOVED) else f"{traces_url}/{trace.id}/"
+
+
 def _trace(trace: Trace, traces_url: str) -> TraceDocument:
     return TraceDocument(
         id=trace.id,
@@ -268,5 +273,5 @@ def _trace(trace: Trace, traces_url: str) -> TraceDocument:
         bytes=trace.bytes,
         sha256=trace.sha256,
         started_at=trace.started_at,
-        url=f"{traces_url}/{trace.id}/",
+        url=trace_url(trace, traces_url),
     )

@@ -239,7 +239,7 @@ class ScoreDocument(Message):
 
 
 class TraceDocument(Message):
-    """Where the samples of a run are; `url` lists the trace's files."""
+    """Where the samples of a run are; `url` lists the trace's files, null when there are none."""
 
     id: str
     state: TraceState
@@ -248,7 +248,7 @@ class TraceDocument(Message):
     bytes: int
     sha256: str
     started_at: datetime
-    url: str
+    url: str | None
 
 
 class RunDocument(Message):

@@ -11,9 +11,8 @@ from sqlmodel import Session, col, select
 from labd.keep.collect import commit, decide, foreign_names
 from labd.keep.retention import Going
 from labd.model import ledger_traces
-from labd.model.states import TraceState
 from labd.model.tables import Job, Run, Score, Trace
-from labd.service.documents import score_document
+from labd.service.documents import score_document, trace_url
 from labd.service.exchange import Asked, Change, Done, Query, Verb, nothing, once
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, Message
@@ -134,7 +133,6 @@ def _changed(lab: Lab, session: Session, trace: Trace) -> Done:
 
 def _summary(trace: Trace, run: Run, traces_url: str) -> TraceSummary:
     assert run.id is not None, "rows that were read have their number"
-    there = trace.state not in (TraceState.LOST, TraceState.REMOVED)
     return TraceSummary(
         id=trace.id,
         state=trace.state,
@@ -152,7 +150,7 @@ def _summary(trace: Trace, run: Run, traces_url: str) -> TraceSummary:
         archived_at=trace.archived_at,
         removed_at=trace.removed_at,
         reason=trace.reason,
-        url=f"{traces_url}/{trace.id}/" if there else None,
+        url=trace_url(trace, traces_url),
     )
 
 

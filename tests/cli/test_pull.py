@@ -15,9 +15,11 @@ from aiohttp import web
 from labd.cli.pull import pull_trace
 from labd.errors import NotFoundError, TraceError, UnreachableError
 from labd.keep.store import TraceStore
+from labd.model.ledger_traces import remove_trace
 from labd.trace.seal import SEALED_FILES, Seal, SealState
 from labd.web.server import serve_traces
 from tests.cli.served import labctl, served_lab
+from tests.service.labs import NOW
 
 TRACE = "20250301T120000-j1-r1"
 SIZE = 3_000_000
@@ -166,6 +168,23 @@ async def test_labctl_pulls_all_traces_of_a_job_from_where_the_lab_says(tmp_path
         assert found(tmp_path / "here" / TRACE) == contents
         missing = await labctl(*lab.options, "trace", "pull", "20250301T120000-j9-r9", "--out", str(tmp_path / "here"))
         assert (missing.status, missing.out) == (3, "")
+
+
+async def test_what_became_of_a_removed_trace_is_told_to_who_wants_its_samples(tmp_path: Path) -> None:
+    async with served_lab(tmp_path) as lab:
+        await labctl(*lab.options, "submit", "digits01", "energy")
+        run_id = await lab.start_run(1)
+        await lab.measured(run_id, TRACE, {})
+        await lab.end_run(run_id)
+        await lab.lab.database.write(lambda session: remove_trace(session, TRACE, "it grew old", NOW))
+        for verb in ("pull", "plot", "verify"):
+            asked = await labctl(*lab.options, "trace", verb, TRACE)
+            assert (asked.status, asked.out) == (3, "")
+            assert "the trace is removed: it grew old" in asked.err
+        pulled = await labctl(*lab.options, "trace", "pull", "1")
+        assert (pulled.status, "no traces any more" in pulled.err) == (3, True)
+        shown = await labctl(*lab.options, "job", "show", "1", "--json")
+        assert shown.document["runs"][0]["traces"][0]["url"] is None
 
 
 async def test_labctl_pulls_into_the_folder_that_an_earlier_pull_has_begun(
