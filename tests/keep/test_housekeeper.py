@@ -166,5 +166,5 @@ async def test_room_that_was_made_since_the_last_look_is_not_made_again(tmp_path
     async with house(tmp_path, Keep(reclaim=True), Disk(free_gb=1e-6), fill, look_s=60) as kept:
         assert kept.watch.seen.state is SpaceState.CRITICAL
         kept.disk.free_gb = 50
-        await kept.until(lambda: kept.salvaged == 1)
+        await kept.until(lambda: kept.salvaged >= 1)
         assert len(list((tmp_path / "traces").iterdir())) == 6
