@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from drivers.api import SampleKind
+from drivers.api import Quantity, SampleKind
 from labd.cli.scene import OneInference, OneWindow, Scene, Stretch, WholeRun
 from labd.cli.scene_windows import ShownWindow
 from labd.cli.table import plus_minus, quantity
@@ -122,6 +122,8 @@ def footer(scene: Scene) -> Footer:
     if bins.samples == 1:
         kind = next((c.sample for c in meta.columns if c.quantity is scene.quantity), SampleKind.MEAN)
         what = f"the mean of {period}" if kind is SampleKind.MEAN else f"an instant, {period} apart"
+        if scene.quantity is Quantity.ENERGY:
+            what = f"the energy of {period}"
         zoom = f"each step is one sample, {what}"
     else:
         zoom = f"envelope of {bins.samples:,} samples a pixel: band from least to greatest, line: mean"

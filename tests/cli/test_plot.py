@@ -137,6 +137,11 @@ def test_axes_have_units_with_prefixes(traces: dict[str, Trace], quantity: Quant
     assert axis in texts(svg_of(traces["five"], Stretch(1.0, 1.5), quantity=quantity))
 
 
+def test_a_step_of_energy_is_called_what_it_is(traces: dict[str, Trace]) -> None:
+    said = texts(svg_of(traces["five"], OneInference(17, 2), quantity=Quantity.ENERGY))
+    assert any(line.startswith("each step is one sample, the energy of 204.8 µs") for line in said)
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_same_trace_gives_the_same_picture(traces: dict[str, Trace], suffix: str) -> None:
     first, second = (encode(figure_of(traces["five"], WholeRun(), Look()), suffix, "t1") for _ in range(2))
