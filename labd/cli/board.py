@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.connection import ask
-from labd.cli.table import local_time, print_json, print_table
+from labd.cli.table import counted, local_time, print_json, print_table
 from labd.service.messages import BoardDocument
 
 app = typer.Typer(help="The boards of a lab.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def list_(
         print_json(page.model_dump(mode="json"))
         return
     columns = ("board", "state", "job", "modes", "tags", "since", "reason")
-    print_table(f"{len(page.boards)} boards", columns, map(_row, page.boards))
+    print_table(counted(len(page.boards), "board"), columns, map(_row, page.boards))
 
 
 def _row(board: BoardDocument) -> tuple[str, ...]:

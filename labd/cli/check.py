@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
-from labd.cli.table import Exit, print_json, print_table, quantity, remarks
+from labd.cli.table import Exit, counted, print_json, print_table, quantity, remarks
 from labd.config import Board, Inspection, Keep, LabConfig, Store, inspect
 from labd.errors import ConfigError, Fault, LabError
 from labd.keep.s3 import open_archive
@@ -93,7 +93,7 @@ def _print_faults(path: Path, kind: str, faults: Sequence[Fault]) -> None:
     if not faults:
         return
     console = remarks()
-    count = f"{len(faults)} {kind}{'' if len(faults) == 1 else 's'}"
+    count = counted(len(faults), kind)
     console.print(f"{path}: {count}", style="bold red" if kind == "fault" else "bold yellow", markup=False)
     for fault in faults:
         place = f"{path}:{fault.line}" if fault.line is not None else str(path)
@@ -141,7 +141,7 @@ def _kept(keep: Keep) -> Iterator[str]:
 
 def _print_boards(config: LabConfig) -> None:
     columns = ("board", "tags", "target", "limits", "supply", "measured by", "timing", "serial", "flash", "modes")
-    print_table(f"{len(config.board)} boards", columns, map(_board_row, config.board))
+    print_table(counted(len(config.board), "board"), columns, map(_board_row, config.board))
 
 
 def _board_row(board: Board) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def _print_instruments(config: LabConfig, seen: Inspection) -> None:
         address = ", ".join(f"{key} = {value}" for key, value in instrument.options.items())
         lines = [f"{role}: {words}" for role, words in _abilities(seen.capabilities[instrument.id])]
         rows.append((instrument.id, instrument.driver, address, "\n".join(lines) or "-"))
-    print_table(f"{len(rows)} instruments", ("instrument", "driver", "options", "can"), rows)
+    print_table(counted(len(rows), "instrument"), ("instrument", "driver", "options", "can"), rows)
 
 
 def _abilities(able: Capability) -> Iterator[tuple[str, str]]:

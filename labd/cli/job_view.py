@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labd.cli.table import local_time, plus_minus, print_table, quantity, results
+from labd.cli.table import counted, local_time, plus_minus, print_table, quantity, results
 from labd.service.messages import (
     CauseDocument,
     JobDocument,
@@ -64,7 +64,7 @@ def print_jobs(jobs: Sequence[JobSummary]) -> None:
         )
         for job in jobs
     )
-    print_table(f"{len(jobs)} jobs", columns, rows)
+    print_table(counted(len(jobs), "job"), columns, rows)
 
 
 def print_job(job: JobDocument) -> None:

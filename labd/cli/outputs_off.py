@@ -10,7 +10,7 @@ import typer
 
 from drivers.api import driver_loaders
 from labd.bench.outputs import OutputResult, Outputs, switch_off, wired_outputs
-from labd.cli.table import Exit, print_json, print_table, remarks
+from labd.cli.table import Exit, counted, print_json, print_table, remarks
 from labd.config import Inspection, inspect
 from labd.errors import ConfigError
 
@@ -34,7 +34,7 @@ def outputs_off(
         remarks().print(str(error), markup=False)
         raise typer.Exit(Exit.USAGE) from error
     if seen.config is None:
-        count = f"{len(seen.faults)} fault(s)"
+        count = counted(len(seen.faults), "fault")
         remarks().print(f"{path} has {count}, see labd check; switching off all channels instead", markup=False)
     outputs = wired_outputs(seen.config) if seen.config is not None else _all_outputs(seen)
     loaders = driver_loaders()

@@ -87,6 +87,11 @@ def plus_minus(value: float, uncertainty: float, unit: str) -> str:
     return f"{rounded[0]:.{decimals}f} ± {rounded[1]:.{decimals}f} {unit}"
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are: `1 trace`, `2,000 traces`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def local_time(moment: datetime | None) -> str:
     """A time on the reader's clock, to the second; a dash for none."""
     return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.connection import ask
-from labd.cli.table import Exit, local_time, print_json, print_table, quantity, remarks, results
+from labd.cli.table import Exit, counted, local_time, print_json, print_table, quantity, remarks, results
 from labd.keep.names import TraceIdError, checked_id
 from labd.keep.retention import Way
 from labd.service.trace_messages import Collected, GoingDocument, TraceSummary
@@ -90,8 +90,7 @@ def _print_collected(collected: Collected, *, remark: bool) -> None:
         print_table("", columns, map(_row, collected.going), console=console)
     if (unlisted := collected.count - len(collected.going)) > 0:
         console.print(f"and {unlisted} more", markup=False)
-    traces = "1 trace" if collected.count == 1 else f"{collected.count} traces"
-    console.print(f"{traces} {verb}, {quantity(collected.bytes, 'B')} here", markup=False)
+    console.print(f"{counted(collected.count, 'trace')} {verb}, {quantity(collected.bytes, 'B')} here", markup=False)
     if collected.left:
         remarks().print(f"{collected.left} more go in the lab's next rounds", markup=False)
     for name in collected.foreign:

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from labd.cli.connection import ask
-from labd.cli.table import local_time, print_json, print_table, quantity, remarks
+from labd.cli.table import counted, local_time, print_json, print_table, quantity, remarks
 from labd.model.states import TraceState
 from labd.service.messages import NUMBER_MAX
 from labd.service.trace_messages import TraceQuery, TraceSummary
@@ -35,7 +35,7 @@ def list_(
         print_json(page.model_dump(mode="json"))
         return
     columns = ("trace", "state", "job", "board", "run", "began", "lasts", "size", "lies", "kept")
-    print_table(f"{len(page.traces)} traces", columns, map(_row, page.traces))
+    print_table(counted(len(page.traces), "trace"), columns, map(_row, page.traces))
     if page.next_before is not None:
         remarks().print(f"older traces: labctl trace list --before {page.next_before}", markup=False)
 

@@ -10,7 +10,7 @@ import typer
 from drivers.api import Column
 from labd.cli.connection import ask, run
 from labd.cli.job_view import figures
-from labd.cli.table import local_time, print_json, print_table, quantity, results
+from labd.cli.table import counted, local_time, print_json, print_table, quantity, results
 from labd.cli.trace_list import place
 from labd.cli.trace_place import is_folder
 from labd.keep.names import TraceIdError, checked_id
@@ -122,13 +122,13 @@ def _column(column: Column) -> dict[str, Any]:
 
 def _print_folder(document: dict[str, Any]) -> None:
     meta = document["meta"]
-    who = meta["instrument"]
+    name = " ".join(filter(None, (meta["instrument"][key] for key in ("maker", "model", "serial"))))
     rows = [
         ("folder", document["folder"]),
         ("state", document["state"]),
         ("job", f"{meta['job_id']}: {meta['benchmark']}, {meta['mode']}"),
         ("run", f"{meta['run_id']} on {meta['board']}"),
-        ("instrument", f"{who['maker']} {who['model']} {who['serial']}, channel {meta['channel']}"),
+        ("instrument", f"{name}, channel {meta['channel']}"),
         ("calibrated", meta["calibrated_on"] or "-"),
         ("firmware", meta["firmware_sha256"] or "-"),
         ("supply", quantity(meta["supply_voltage_v"], "V")),
@@ -141,14 +141,14 @@ def _print_folder(document: dict[str, Any]) -> None:
     ]
     print_table(f"trace {meta['trace_id']}", ("what", "is"), rows)
     columns = ("column", "sample", "is", "range", "gain", "offset", "noise")
-    print_table(f"{len(document['columns'])} columns", columns, map(_column_row, document["columns"]))
+    print_table(counted(len(document["columns"]), "column"), columns, map(_column_row, document["columns"]))
     if trials := document["trials"]:
         print_table(
-            f"{len(trials)} trials", ("trial", "input", "inferences", "edges", "state"), map(_trial_row, trials)
+            counted(len(trials), "trial"), ("trial", "input", "inferences", "edges", "state"), map(_trial_row, trials)
         )
     if marked := document["marked"]:
         spans = ((each["kind"], str(each["start"]), str(each["stop"])) for each in marked[:_INTERVALS])
-        print_table(f"{len(marked)} marked intervals, samples", ("kind", "from", "to"), spans)
+        print_table(f"{counted(len(marked), 'marked interval')}, samples", ("kind", "from", "to"), spans)
         if len(marked) > _INTERVALS:
             results().print(f"and {len(marked) - _INTERVALS} more", markup=False)
 

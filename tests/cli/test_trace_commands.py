@@ -141,7 +141,7 @@ def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
         "2 columns",
         "measured",
         "100 mA",
-        "1 trials",
+        "1 trial",
         "1 marked",
         "clipped",
     ):
