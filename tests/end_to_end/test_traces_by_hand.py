@@ -131,20 +131,24 @@ async def test_traces_that_lie_in_the_archive_only_are_looked_at_kept_and_let_go
             rows = (await by.trace_is(each, lambda trace: trace.archived_at is not None and not trace.local)).rows
             assert rows > 1000
 
-        listed = (await by.labctl("trace", "list", "--json")).document["traces"]
-        assert [each["id"] for each in listed] == [scrap, kept]
-        shown = await by.labctl("trace", "show", kept)
-        assert (shown.status, "purpose = paper" in shown.out, "µJ" in shown.out) == (0, True, True)
         picture = tmp_path / "window.svg"
-        assert (await by.labctl("trace", "plot", kept, "--trial", "1", "--out", picture)).status == 0
-        assert "trial 1" in picture.read_text()
-        rows = listed[1]["rows"]
-        for form in Format:
-            pulled = await by.labctl("trace", "pull", str(job), "--format", form, "--out", tmp_path, "--json")
-            assert pulled.status == 0, pulled.err
-            (made,) = pulled.document["traces"]
+        pull = ("trace", "pull", str(job), "--out", tmp_path, "--json", "--format")
+        listed, shown, plotted, verified, *pulled = await asyncio.gather(
+            by.labctl("trace", "list", "--json"),
+            by.labctl("trace", "show", kept),
+            by.labctl("trace", "plot", kept, "--trial", "1", "--out", picture),
+            by.labctl("trace", "verify", kept, scrap),
+            *(by.labctl(*pull, form) for form in Format),
+        )
+        assert [each["id"] for each in listed.document["traces"]] == [scrap, kept]
+        assert (shown.status, "purpose = paper" in shown.out, "µJ" in shown.out) == (0, True, True)
+        assert (plotted.status, "trial 1" in picture.read_text()) == (0, True)
+        assert verified.status == 0
+        rows = listed.document["traces"][1]["rows"]
+        for form, file in zip(Format, pulled, strict=True):
+            assert file.status == 0, file.err
+            (made,) = file.document["traces"]
             assert (made["samples"], (tmp_path / f"{kept}{form.suffix}").stat().st_size) == (rows, made["size"])
-        assert (await by.labctl("trace", "verify", kept, scrap)).status == 0
 
         would = (await by.labctl("trace", "gc", "--dry-run", "--json")).document
         assert [(each["id"], each["way"]) for each in would["going"]] == [(scrap, "remove")]
