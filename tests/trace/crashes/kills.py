@@ -18,9 +18,9 @@ STAGES = {Kind.CREATING: 1, Kind.CREATED: 9, Kind.CLOSING: 3, Kind.SEALING: 9}
 """The announcement after which the child is to die, and how often."""
 WRITES = {Kind.CREATING: 4, Kind.CREATED: 400, Kind.CLOSING: 14, Kind.SEALING: 60}
 """Steps on the disk that a stage takes, about, writes among them."""
-STEPS = {Kind.CREATING: 14, Kind.CREATED: 40, Kind.CLOSING: 8, Kind.SEALING: 21}
+STEPS = {Kind.CREATING: 14, Kind.CREATED: 40, Kind.CLOSING: 8, Kind.SEALING: 32}
 """The same without the writes."""
-SALVAGE_STEPS = 45
+SALVAGE_STEPS = 40
 SALVAGES_KILLED = 0.4
 SEAL_S_PER_SAMPLE = 1.5e-7
 CLOSE_S = 0.02

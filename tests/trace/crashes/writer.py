@@ -18,10 +18,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
+from labd.errors import TraceError
 from labd.trace.seal import salvage, seal
 from labd.trace.writer import TraceWriter
 from tests.trace.crashes.script import Script, Step, Style, draw
@@ -142,7 +144,8 @@ class _Child:
         if not self._job.scripts:
             self._say(Kind.SEALING, 0)
             for folder in sorted(Path(self._job.root).iterdir()):
-                salvage(folder)
+                with suppress(TraceError):  # a sidecar that was never finished: the judge sees to such a folder
+                    salvage(folder)
         for number in range(len(self._job.scripts)):
             self._record(number, self._job.script(number))
 
