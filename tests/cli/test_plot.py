@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from drivers.api import Interval, IntervalKind, Quantity
-from labd.cli.plot import draw, encode
-from labd.cli.plot_look import DARK, Look, Scale
-from labd.cli.plot_text import prefix_of
-from labd.cli.scene import OneInference, OneWindow, Sight, Stretch, WholeRun, make_scene
+from labd.cli.picture.drawing import draw, encode
+from labd.cli.picture.look import DARK, Look, Scale
+from labd.cli.picture.scene import OneInference, OneWindow, Sight, Stretch, WholeRun, make_scene
+from labd.cli.picture.text import prefix_of
 from labd.trace.reader import Trace
 from tests.cli.staged_run import StagedRun
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from labd.cli.pull import pull_trace
+from labd.cli.trace.download import pull_trace
 from labd.errors import NotFoundError, TraceError, UnreachableError
 from labd.keep.store import TraceStore
 from labd.model.ledger_traces import remove_trace

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivers.api import Interval, IntervalKind, Quantity
-from labd.cli.scene import OneInference, OneWindow, Scene, Sight, Stretch, WholeRun, make_scene
-from labd.cli.scene_phases import Phase
-from labd.cli.scene_signal import make_bins, quantities_of
+from labd.cli.picture.phases import Phase
+from labd.cli.picture.scene import OneInference, OneWindow, Scene, Sight, Stretch, WholeRun, make_scene
+from labd.cli.picture.signal import make_bins, quantities_of
 from labd.errors import TraceError
 from labd.trace.reader import Trace
 from tests.cli.staged_run import BUSY_A, IDLE_A, SUPPLY_V, StagedRun

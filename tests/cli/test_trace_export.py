@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labd.cli.trace_pull import PullFormat
+from labd.cli.trace.pull import PullFormat
 from labd.keep.store import TraceStore
 from labd.trace.export.formats import Format
 from labd.trace.reader import Trace

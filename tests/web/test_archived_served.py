@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from obstore.store import MemoryStore
 
-from labd.cli.pull import pull_trace
+from labd.cli.trace.download import pull_trace
 from labd.errors import UnreachableError
 from labd.keep.archive import PART, Archive
 from labd.keep.store import TraceStore

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from labd.cli.scene_signal import make_bins, quantities_of
-from labd.cli.scene_windows import RunWindows, ShownWindow
+from labd.cli.picture.signal import make_bins, quantities_of
+from labd.cli.picture.windows import RunWindows, ShownWindow
 from labd.trace.reader import Trace
 
 BINS = 4000

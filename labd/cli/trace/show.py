@@ -11,8 +11,8 @@ from drivers.api import Column
 from labd.cli.connection import ask, run
 from labd.cli.job_view import figures
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, results
-from labd.cli.trace_list import place
-from labd.cli.trace_place import is_folder
+from labd.cli.trace.list_ import place
+from labd.cli.trace.place import is_folder
 from labd.keep.names import TraceIdError, checked_id
 from labd.service.trace_messages import TraceDetails
 from labd.trace.reader import Trace

@@ -25,11 +25,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from labd.cli.plot_look import DPI, HATCHES, Look, Scale
-from labd.cli.plot_text import Label, Prefix, footer, headline, inference_labels, prefix_of, side_labels, window_labels
-from labd.cli.scene import Scene
-from labd.cli.scene_phases import Phase
-from labd.cli.scene_signal import UNITS
+from labd.cli.picture.look import DPI, HATCHES, Look, Scale
+from labd.cli.picture.phases import Phase
+from labd.cli.picture.scene import Scene
+from labd.cli.picture.signal import UNITS
+from labd.cli.picture.text import (
+    Label,
+    Prefix,
+    footer,
+    headline,
+    inference_labels,
+    prefix_of,
+    side_labels,
+    window_labels,
+)
 
 
 def draw(scene: Scene, look: Look) -> Figure:

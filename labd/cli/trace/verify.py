@@ -15,7 +15,7 @@ import typer
 from labd.cli.bars import BytesDone, byte_bar
 from labd.cli.connection import Choice, run
 from labd.cli.table import Exit, print_json, print_table, remarks
-from labd.cli.trace_place import Url, find_trace, is_folder
+from labd.cli.trace.place import Url, find_trace, is_folder
 from labd.errors import NotFoundError, TraceError, UnreachableError
 from labd.trace.files import LocalFiles, TraceFiles
 from labd.trace.layout import SAMPLES, SEAL

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from drivers.api import Quantity, SampleKind
-from labd.cli.scene import OneInference, OneWindow, Scene, Stretch, WholeRun
-from labd.cli.scene_windows import ShownWindow
+from labd.cli.picture.scene import OneInference, OneWindow, Scene, Stretch, WholeRun
+from labd.cli.picture.windows import ShownWindow
 from labd.cli.table import plus_minus, quantity
 
 SHORT_ID = 28

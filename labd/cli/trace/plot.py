@@ -12,7 +12,7 @@ import typer
 from drivers.api import Quantity
 from labd.cli.connection import run
 from labd.cli.table import print_json, results
-from labd.cli.trace_place import Url, find_trace
+from labd.cli.trace.place import Url, find_trace
 from labd.errors import ConfigError
 from labd.trace.export.landing import landing
 from labd.trace.files import LocalFiles, TraceFiles
@@ -21,7 +21,7 @@ from labd.trace.reader import Trace
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from labd.cli.scene import Scene, Sight
+    from labd.cli.picture.scene import Scene, Sight
 
 SUFFIXES = (".png", ".svg")
 SERVED_SCORED_MAX = 1_000_000
@@ -67,32 +67,30 @@ def plot(
 
     def draw_files(files: TraceFiles) -> None:
         # these load scipy and matplotlib, which would slow down every other command
-        from labd.cli import plot as picture  # noqa: PLC0415
-        from labd.cli import plot_look  # noqa: PLC0415
-        from labd.cli import scene as scenes  # noqa: PLC0415
+        from labd.cli.picture import drawing, look, scene  # noqa: PLC0415
 
-        sight: Sight = scenes.WholeRun()
+        sight: Sight = scene.WholeRun()
         if stretch is not None:
-            sight = scenes.Stretch(*stretch)
+            sight = scene.Stretch(*stretch)
         elif inference is not None:
-            sight = scenes.OneInference(inference, trial)
+            sight = scene.OneInference(inference, trial)
         elif trial is not None:
-            sight = scenes.OneWindow(trial)
-        look = plot_look.Look(
+            sight = scene.OneWindow(trial)
+        chosen = look.Look(
             width=width,
             height=height,
-            scale=plot_look.Scale.LOG if log else plot_look.Scale.LINEAR,
-            palette=plot_look.DARK if dark else plot_look.LIGHT,
+            scale=look.Scale.LOG if log else look.Scale.LINEAR,
+            palette=look.DARK if dark else look.LIGHT,
         )
-        scored_max = scenes.SCORED_MAX if isinstance(files, LocalFiles) else SERVED_SCORED_MAX
+        scored_max = scene.SCORED_MAX if isinstance(files, LocalFiles) else SERVED_SCORED_MAX
         trace = Trace.open(files)
-        scene = scenes.make_scene(trace, sight, quantity=quantity, pixels=look.pixels, scored_max=scored_max)
+        drawn = scene.make_scene(trace, sight, quantity=quantity, pixels=chosen.pixels, scored_max=scored_max)
         path = Path(f"{trace.meta.trace_id}.png") if out is None else out
-        data = picture.encode(picture.draw(scene, look), path.suffix.lower().removeprefix("."), trace.meta.trace_id)
+        data = drawing.encode(drawing.draw(drawn, chosen), path.suffix.lower().removeprefix("."), trace.meta.trace_id)
         with landing(path) as part:
             part.write_bytes(data)
         if json:
-            print_json({"picture": str(path), **document(scene)})
+            print_json({"picture": str(path), **document(drawn)})
         else:
             results().print(str(path), markup=False)
 

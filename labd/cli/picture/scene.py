@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from drivers.api import IntervalKind, Quantity
-from labd.cli.scene_phases import ShownPhase, phases_beside
-from labd.cli.scene_signal import Bins, make_bins, quantities_of
-from labd.cli.scene_windows import RunWindows, ShownEdge, ShownWindow, energy_between, find_windows
+from labd.cli.picture.phases import ShownPhase, phases_beside
+from labd.cli.picture.signal import Bins, make_bins, quantities_of
+from labd.cli.picture.windows import RunWindows, ShownEdge, ShownWindow, energy_between, find_windows
 from labd.errors import TraceError
 from labd.trace.meta import TraceMeta
 from labd.trace.reader import Trace

@@ -15,10 +15,10 @@ import typer
 
 from labd.cli.bars import byte_bar
 from labd.cli.connection import Connection, connection_of, run, stop
-from labd.cli.pull import Pulled, pull_trace
 from labd.cli.table import print_json, print_table, quantity, remarks
-from labd.cli.trace_export import Part, make_file, show_files
-from labd.cli.trace_place import Url, find_trace, is_folder, served_at
+from labd.cli.trace.download import Pulled, pull_trace
+from labd.cli.trace.export import Part, make_file, show_files
+from labd.cli.trace.place import Url, find_trace, is_folder, served_at
 from labd.errors import ConfigError, LabError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import LabClient, connect
