@@ -149,12 +149,12 @@ def _too_old(trace: Kept, keep: Keep, now: datetime) -> Going | None:
     limit_days = keep.max_age_days if rule is None else None if rule.keep else rule.max_age_days
     if limit_days is None:
         return None
-    age = now - trace.ended_at
     # In days: a limit of a thousand years is beyond what a timedelta can be added to.
-    if age / timedelta(days=1) <= limit_days:
+    age_days = (now - trace.ended_at) / timedelta(days=1)
+    if age_days <= limit_days:
         return None
     whose = "" if rule is None else f", the limit of {_named(rule)}"
-    return Going(trace, Way.REMOVE, f"it ended {age.days} days ago, more than {limit_days:g}{whose}")
+    return Going(trace, Way.REMOVE, f"it ended {age_days:.4g} days ago, more than {limit_days:g}{whose}")
 
 
 def _held(trace: Kept) -> bool:

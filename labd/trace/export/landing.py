@@ -31,6 +31,7 @@ def landing(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(path.name + ".part")
     try:
+        part.touch()  # with the rights of any new file: a library may choose others
         yield part
         sync_file(part)
         part.replace(path)

@@ -76,3 +76,11 @@ def test_what_had_the_name_stays_until_the_new_file_is_whole(tmp_path: Path, for
     assert not list(tmp_path.glob("*.part"))
     export(select(trace), form, path)
     assert path.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_file_has_the_rights_of_any_other_new_file(tmp_path: Path, form: Format) -> None:
+    plain, out = tmp_path / "plain", tmp_path / f"t{form.suffix}"
+    plain.touch()
+    export(select(recorded(tmp_path, signal(100, (I, V)))), form, out)
+    assert out.stat().st_mode == plain.stat().st_mode
