@@ -21,6 +21,7 @@ from drivers.analyzers.n6705c_mainframe import N6705COptions
 from drivers.api import Block, CaptureRequest, Edge, Quantity, SupplyLimits, TriggerSource, find_drivers
 from drivers.timestamp.labd_timestamper import TimestamperOptions
 from labd.config.models import Board as LabBoard
+from labd.config.models import Instrument
 from labd.errors import ConfigError, NotFoundError, UnreachableError
 from labd.virtual.config import RackConfig, demo_rack, load_rack, parse_rack
 from labd.virtual.control import AsyncRackControl
@@ -237,9 +238,8 @@ async def test_the_lab_toml_of_the_demo_rack_is_one(tmp_path: Path) -> None:
     async with VirtualRack(config) as rack:
         lab = tomllib.loads(lab_toml(config, rack.endpoints))
         drivers = find_drivers()
-        for instrument in lab["instrument"]:
-            options = {key: value for key, value in instrument.items() if key not in ("id", "driver")}
-            drivers[instrument["driver"]].options.model_validate(options)
+        for instrument in map(Instrument.model_validate, lab["instrument"]):
+            drivers[instrument.driver].options.model_validate(instrument.options)
         boards = [LabBoard.model_validate(board) for board in lab["board"]]
         assert [board.id for board in boards] == ["board-1", "board-2", "board-3", "board-4"]
         assert {board.timing.sync_pin for board in boards if board.timing} == {15}
