@@ -205,6 +205,9 @@ class Levels:
         level = partial(Level, self._files, name, block)
         none = np.zeros(0, dtype=self._row)
         stored = sure + _right(level(whole, none).rows(sure, whole), sure, block)
+        rest = self._rows - stored * block
+        if there > stored and _is_last(level(stored + 1, none).rows(stored, stored + 1), stored * block, rest):
+            return level(stored + 1, none)  # the recording was closed
         if number:
             below = self[number - 1]
             return level(stored, coarser(self._meta, below.rows(stored * FANOUT, len(below))))
@@ -214,6 +217,11 @@ class Levels:
             for start in range(stored * BLOCK, self._rows, PIECE)
         ]
         return level(stored, join_rows(none, *made))
+
+
+def _is_last(row: Rows, first: int, rest: int) -> bool:
+    """Whether a row is that of the `rest` samples from `first` on, with which the trace ends."""
+    return bool(row["first"][0] == first and row["count"][0] == rest)
 
 
 def _right(rows: Rows, first: int, block: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from labd.errors import TraceError
 from labd.trace.digital import digital_edges
 from labd.trace.files import LocalFiles
 from labd.trace.journal import EdgeSeen, SyncPulse
-from labd.trace.layout import PYRAMID
+from labd.trace.layout import PYRAMID, pyramid_row
+from labd.trace.meta import read_meta
 from labd.trace.reader import Trace
 from labd.trace.seal import seal, verify
 from labd.trace.timing.edges import Polarity, hold_off
@@ -91,6 +94,28 @@ def test_an_overview_of_a_sealed_trace_touches_one_level_of_the_pyramid(sealed: 
     assert files.names - opened == {PYRAMID[1]}
     trace.overview(0, trace.duration_s, 1000)
     assert files.names - opened == {PYRAMID[0], PYRAMID[1]}
+
+
+def test_an_overview_of_a_closed_trace_touches_one_level_and_not_the_samples(folder: Path) -> None:
+    files = Asked(folder)
+    trace = Trace.open(files)
+    opened = files.names.copy()
+    trace.overview(0, trace.duration_s, 30)
+    assert files.names - opened == {PYRAMID[1]}
+
+
+def test_the_end_of_a_closed_traces_level_is_made_again_where_it_is_not_what_belongs_there(
+    tmp_path: Path, folder: Path
+) -> None:
+    true = Trace.open(folder).overview(0, ROWS * 204.8e-6, 30)
+    torn = shutil.copytree(folder, tmp_path / "torn")
+    with (torn / PYRAMID[1]).open("r+b") as file:
+        size = pyramid_row(read_meta(folder)).itemsize
+        file.seek(-size, os.SEEK_END)
+        file.write(bytes(size))
+    found = Trace.open(torn).overview(0, ROWS * 204.8e-6, 30)
+    np.testing.assert_array_equal(found.limits_s, true.limits_s)
+    np.testing.assert_allclose(found.envelopes["power"].mean, true.envelopes["power"].mean, rtol=1e-13)
 
 
 def test_the_energy_of_whole_blocks_needs_no_samples(sealed: Path) -> None:
