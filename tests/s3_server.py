@@ -127,6 +127,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream.removeprefix("http://")
         self.requests: list[tuple[str, str]] = []
         """Method and path of all requests."""
+        self.counting = threading.Lock()
         self.carried = 0
         """Bytes of the bodies of the answers."""
         self.refuses: Callable[[str, str], bool] = lambda method, path: False
@@ -174,8 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
             if answer.getheader("Content-Length") is None:
                 self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            with proxy.counting:  # before the client has it: who has all bytes may look at the count
+                proxy.carried += len(data)
             self.wfile.write(data)
-            proxy.carried += len(data)
         except ConnectionRefusedError:
             self.close_connection = True
         finally:
