@@ -11,13 +11,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlmodel import Session
 
 from labd.errors import LabError, StoreError, TraceError
 from labd.keep.archive import Archive
+from labd.keep.clock import utc_now
 from labd.keep.store import TraceStore
 from labd.model import ledger_archive, ledger_traces
 from labd.model.database import Database
@@ -30,11 +31,6 @@ AGAIN_MIN_S, AGAIN_MAX_S = 1.0, 300.0
 """First and longest pause before an archive that failed is tried again, s; each is twice the one before."""
 DROPS_EVERY_S = 600.0
 """Pause between two looks at which local copies have grown old, s."""
-
-
-def utc_now() -> datetime:
-    """Wall-clock time, for people."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
 from labd.errors import LabError
+from labd.keep.clock import utc_now
 from labd.keep.collect import Collector
 from labd.keep.reserve import Reserve
 from labd.keep.space import SpaceState, SpaceWatch
@@ -22,11 +23,6 @@ LOOK_S = 5.0
 """Pause between two looks at the free space, s."""
 ROUND_S = 600.0
 """Pause between two rounds of collecting, s."""
-
-
-def utc_now() -> datetime:
-    """Wall-clock time: how old a trace is."""
-    return datetime.now(UTC)
 
 
 class Housekeeper:
