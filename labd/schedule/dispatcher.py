@@ -39,11 +39,6 @@ class Work(Protocol):
         ...
 
 
-async def always() -> bool:
-    """A lab that has room for every capture."""
-    return True
-
-
 class Dispatcher:
     """Keeps the boards of a lab busy.
 
@@ -60,7 +55,7 @@ class Dispatcher:
         config: LabConfig,
         database: Database,
         work: Work,
-        captures_start: Callable[[], Awaitable[bool]] = always,
+        captures_start: Callable[[], Awaitable[bool]],
     ) -> None:
         self._config = config
         self._database = database

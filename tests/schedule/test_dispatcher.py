@@ -17,11 +17,16 @@ from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, JobState, RunState
 from labd.model.tables import Board, Job, Lease, Run
-from labd.schedule.dispatcher import Dispatcher, always
+from labd.schedule.dispatcher import Dispatcher
 from labd.schedule.match import Requirement
 from tests.schedule.rack import BOARDS, rack
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def always() -> bool:
+    """A lab that has room for every capture."""
+    return True
 
 
 class HeldWork:
