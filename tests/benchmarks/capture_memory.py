@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from drivers.analyzers.keysight_n6705c import DRIVER
 from tests.benchmarks.elog_server import elog_server
 from tests.benchmarks.figure import Better, Figure
+from tests.benchmarks.memory import measured, rss_anon_mb
 from tests.benchmarks.recording import CAPTURE_S, CHANNEL, REQUEST, capture, options
 
 LIMIT_MB = 100.0
 _LOOK_S = 0.01
-
-
-def rss_anon_mb() -> float:
-    """Anonymous resident memory of this process, MB."""
-    found = re.search(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None, "Linux has told it since 4.5"
-    return int(found[1]) * 1024 / 1e6
 
 
 async def capture_memory(samples: int = 100_000_000) -> tuple[Figure, ...]:
@@ -32,25 +24,7 @@ async def capture_memory(samples: int = 100_000_000) -> tuple[Figure, ...]:
     The recording process is a fresh one, with driver and analyzer open and the capture configured before it counts.
     """
     async with elog_server(samples) as port, asyncio.timeout(CAPTURE_S):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
-            "--port",
-            str(port),
-            "--samples",
-            str(samples),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode:
-        raise RuntimeError(f"the recording process ended with {process.returncode}")
-    idle_mb, most_mb = map(float, out.split())
+        idle_mb, most_mb = await measured(__name__, "--port", str(port), "--samples", str(samples))
     return (
         Figure(
             "capture_memory",

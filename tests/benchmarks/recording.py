@@ -11,12 +11,12 @@ from pathlib import Path
 
 from drivers.analyzers.keysight_n6705c import DRIVER, N6705C
 from drivers.analyzers.n6705c_analyzer import FETCH_MAX
-from drivers.api import CaptureRequest, CaptureSetup, Quantity, TriggerSource
-from labd.benchmarks import Mode
-from labd.trace.meta import HostClock, TraceMeta
+from drivers.api import CaptureRequest, CaptureSetup, Quantity
+from labd.trace.meta import TraceMeta
 from labd.trace.recorder import TraceRecorder
 from labd.trace.writer import TraceSummary
 from tests.benchmarks.elog_server import RECORD_BYTES
+from tests.trace.recording import make_meta
 
 CHANNEL = 1
 REQUEST = CaptureRequest((Quantity.CURRENT, Quantity.VOLTAGE), period_s=None, current_max_a=0.1, voltage_max_v=3.6)
@@ -78,30 +78,16 @@ def _block_bytes(records: int) -> int:
 
 
 def _meta(device: N6705C, setup: CaptureSetup, trace_id: str) -> TraceMeta:
-    return TraceMeta(
-        trace_id=trace_id,
-        job_id=1,
-        run_id=1,
-        board="b1",
-        benchmark="digits01",
-        mode=Mode.ENERGY,
-        min_window_s=1.0,
-        trials=5,
+    return make_meta(
+        trace_id,
         instrument=device.identity,
-        edge_source=None,
-        channel=CHANNEL,
-        timing_pin=0,
-        pulse_s=1e-3,
         columns=setup.columns,
         period_s=setup.period_s,
-        period_requested_s=None,
         sample_clock_ppm=setup.clock_ppm,
+        channel=CHANNEL,
+        edge_source=None,
         tick_rate_hz=None,
         tick_clock_ppm=None,
-        trigger=TriggerSource.IMMEDIATE,
-        supply_voltage_v=3.0,
-        firmware_sha256="",
-        labd_version="benchmark",
+        pulse_s=1e-3,
         started_at=dt.datetime.now(dt.UTC),
-        host_clock=HostClock.UNKNOWN,
     )

@@ -13,7 +13,6 @@ import asyncio
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +23,8 @@ import numpy as np
 
 from labd.trace.reader import Trace
 from labd.trace.seal import seal
-from tests.benchmarks.capture_memory import rss_anon_mb
 from tests.benchmarks.figure import Better, Figure
+from tests.benchmarks.memory import measured, rss_anon_mb
 from tests.benchmarks.stages import STAGES
 from tests.benchmarks.traces import write_trace
 
@@ -134,18 +133,7 @@ def _steepest(name: str, times: dict[str, tuple[float, float]], samples: int, sh
 async def _stage(name: str, folder: Path, samples: int) -> float:
     """Run a stage in a process of its own; return the most memory it took above its idle state, MB."""
     async with asyncio.timeout(STAGE_S):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __name__, name, str(folder), str(samples), stdout=asyncio.subprocess.PIPE
-        )
-        try:
-            out, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode:
-        raise RuntimeError(f"stage {name} ended with {process.returncode}")
-    idle_mb, most_mb = map(float, out.split())
+        idle_mb, most_mb = await measured(__name__, name, str(folder), str(samples))
     return most_mb - idle_mb
 
 

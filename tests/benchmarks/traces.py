@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from drivers.api import Block, Column, Identity, Provenance, Quantity, SampleKind, TriggerSource
-from labd.benchmarks import Mode
-from labd.trace.meta import HostClock, TraceMeta
+from drivers.api import Block, Column, Provenance, Quantity, SampleKind
+from labd.trace.meta import TraceMeta
 from labd.trace.writer import TraceWriter
 from labd.virtual.instrument_errors import AnalyzerErrors, observe
 from labd.virtual.n6705c import N6781A
+from tests.trace.recording import make_meta
 
 Columns = dict[Quantity, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float64]
@@ -78,32 +78,16 @@ def meta(trace_id: str) -> TraceMeta:
         Column(Quantity.VOLTAGE, SampleKind.MEAN, Provenance.MEASURED, VOLTAGE),
         Column(Quantity.DIGITAL, SampleKind.INSTANT, Provenance.MEASURED, CURRENT),
     )
-    return TraceMeta(
-        trace_id=trace_id,
-        job_id=1,
-        run_id=1,
-        board="b1",
-        benchmark="digits01",
-        mode=Mode.ENERGY,
-        min_window_s=1.0,
-        trials=5,
-        instrument=Identity("Keysight Technologies", "N6705C", "MY00000000", "E.02.03"),
-        edge_source=None,
-        channel=1,
-        timing_pin=0,
-        pulse_s=1e-3,
+    return make_meta(
+        trace_id,
         columns=columns,
         period_s=PERIOD_S,
-        period_requested_s=None,
-        sample_clock_ppm=50.0,
+        edge_source=None,
         tick_rate_hz=None,
         tick_clock_ppm=None,
-        trigger=TriggerSource.IMMEDIATE,
+        pulse_s=1e-3,
         supply_voltage_v=SUPPLY_V,
-        firmware_sha256="",
-        labd_version="benchmark",
         started_at=dt.datetime.now(dt.UTC),
-        host_clock=HostClock.UNKNOWN,
     )
 
 
