@@ -11,7 +11,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -23,7 +23,8 @@ from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
-from labd.config import EMBEDDED, LabConfig
+from labd.clock import WALL, Clock
+from labd.config import EMBEDDED, LabConfig, LiveConfig
 from labd.errors import StoreError
 from labd.keep.archivist import Archivist
 from labd.keep.collect import Collector
@@ -55,15 +56,20 @@ TOLD_S = 2.0
 """Longest wait at a stop until the ends of the runs are told, s."""
 
 
-async def serve(config: LabConfig) -> None:
-    """Run the lab until SIGTERM, SIGINT or SIGHUP; then runs are interrupted, boards off, jobs queued again."""
+async def serve(config: LabConfig, clock: Clock = WALL) -> None:
+    """Run the lab until SIGTERM, SIGINT or SIGHUP; then runs are interrupted, boards off, jobs queued again.
+
+    Args:
+        config: The lab.
+        clock: Dates its record and makes things due.
+    """
     log = structlog.get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a terminal that goes must not leave outputs on
         loop.add_signal_handler(number, stop.set)
     log.info("daemon_started", lab=config.lab.name)
-    async with running(config):
+    async with running(config, clock):
         notify("READY=1")
         log.info("lab_ready", boards=len(config.board), instruments=len(config.instrument))
         await stop.wait()
@@ -73,7 +79,7 @@ async def serve(config: LabConfig) -> None:
 
 
 @asynccontextmanager
-async def running(config: LabConfig) -> AsyncIterator[None]:
+async def running(config: LabConfig, clock: Clock = WALL) -> AsyncIterator[None]:
     """A lab at work inside the block.
 
     Raises:
@@ -89,24 +95,25 @@ async def running(config: LabConfig) -> AsyncIterator[None]:
             await _all_off(config, drivers)  # a full disk is no reason to leave boards under power
             raise
         await _all_off(config, drivers)
-        async with _working(config, drivers):
+        async with _working(LiveConfig(config), drivers, clock):
             yield
 
 
 @asynccontextmanager
-async def _working(config: LabConfig, drivers: Mapping[str, Driver]) -> AsyncIterator[None]:
+async def _working(live: LiveConfig, drivers: Mapping[str, Driver], clock: Clock) -> AsyncIterator[None]:
+    config = live.now
     traces = TraceStore(config.traces_dir, open_archive(config.store))
     await asyncio.to_thread(_prepare, config, traces)
     reserve = Reserve(config.lab.data_dir)
     async with Database.open(config.database_url, make_room=reserve.give) as database, _broker(config) as broker:
-        await _recover(config, database)
+        await _recover(config, database, clock.now())
         async with (
             serve_traces(traces, config.http.listen) as web,
-            Devices(config.instrument, drivers, database) as devices,
-            _archiving(config, database, traces) as archive_notice,
+            Devices(config.instrument, drivers, database, clock) as devices,
+            _archiving(config, database, traces, clock) as archive_notice,
             _at_work(
-                config,
-                Bench(devices, drivers, database, ProgressFeed(), config.traces_dir),
+                live,
+                Bench(devices, drivers, database, ProgressFeed(), config.traces_dir, clock),
                 broker,
                 traces_url=web.url,
                 traces=traces,
@@ -135,7 +142,9 @@ def _prepare(config: LabConfig, traces: TraceStore) -> None:
 
 
 @asynccontextmanager
-async def _archiving(config: LabConfig, database: Database, traces: TraceStore) -> AsyncIterator[Callable[[], str]]:
+async def _archiving(
+    config: LabConfig, database: Database, traces: TraceStore, clock: Clock
+) -> AsyncIterator[Callable[[], str]]:
     """Traces go to the archive inside the block, if the lab has one; an upload that is cut off begins anew.
 
     What it yields says why the archive cannot be used, if so.
@@ -143,7 +152,9 @@ async def _archiving(config: LabConfig, database: Database, traces: TraceStore) 
     if traces.archive is None:
         yield str
         return
-    archivist = Archivist(config.lab.name, database, traces, traces.archive, keep_local=config.store.local_copies)
+    archivist = Archivist(
+        config.lab.name, database, traces, traces.archive, keep_local=config.store.local_copies, now=clock.now
+    )
     async with asyncio.TaskGroup() as group:
         working = group.create_task(archivist.run(), name="archivist")
         try:
@@ -161,9 +172,8 @@ async def _broker(config: LabConfig) -> AsyncIterator[Endpoint]:
         yield endpoint(config.mqtt)
 
 
-async def _recover(config: LabConfig, database: Database) -> None:
+async def _recover(config: LabConfig, database: Database, now: datetime) -> None:
     """Put right what a dead daemon left; its outputs are off already."""
-    now = datetime.now(UTC)
     log = structlog.get_logger()
     for run in await database.write(lambda session: ledger.interrupt_runs(session, now)):
         log.warning("run_interrupted", job=run.job_id, run=run.id, board=run.board_id, step=run.step)
@@ -179,7 +189,7 @@ async def _recover(config: LabConfig, database: Database) -> None:
 
 @asynccontextmanager
 async def _at_work(
-    config: LabConfig,
+    live: LiveConfig,
     bench: Bench,
     broker: Endpoint,
     *,
@@ -189,12 +199,13 @@ async def _at_work(
     archive_notice: Callable[[], str],
 ) -> AsyncIterator[None]:
     """Dispatcher and MQTT session; runs are stopped first, and their ends told, while the watchdog is still fed."""
+    config, clock = live.now, bench.clock
     watch = SpaceWatch(config.keep, partial(free_bytes, config.traces_dir))
 
     async def captures_start() -> bool:  # each of the two knows the other
         return await housekeeper.captures_start()
 
-    dispatcher = Dispatcher(config, bench.database, LabWork(config, bench), captures_start)
+    dispatcher = Dispatcher(live, bench.database, LabWork(live, bench), captures_start, clock)
     housekeeper = Housekeeper(
         config.lab.name,
         bench.database,
@@ -203,9 +214,10 @@ async def _at_work(
         reserve,
         salvage=partial(salvage_left, bench.database, config.traces_dir),
         space_changed=dispatcher.wake,
+        now=clock.now,
     )
     lab = Lab(
-        config=config,
+        live=live,
         database=bench.database,
         wake=dispatcher.wake,
         cancel_run=dispatcher.cancel,
@@ -213,6 +225,7 @@ async def _at_work(
         space=lambda: watch.seen,
         archive=archive_notice,
         collect=housekeeper.wake,
+        now=clock.now,
     )
     await housekeeper.begin()
     session = MqttSession(lab, broker, bench.progress)

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 import structlog
@@ -151,7 +150,7 @@ def _request(run: Run, measure: Measure, timing: Timing) -> CaptureRequest:
 
 
 def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity) -> TraceMeta:
-    plan, now = run.plan, datetime.now(UTC)
+    plan, now = run.plan, run.bench.clock.now()
     measure, timing = _wiring(run)
     return TraceMeta(
         trace_id=f"{now:%Y%m%dT%H%M%S}-j{plan.job_id}-r{plan.run_id}",

@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,6 +31,7 @@ from drivers.api import (
 )
 from labd import config
 from labd.bench.shield import shielded
+from labd.clock import WALL, Clock
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.states import InstrumentState
@@ -71,14 +71,20 @@ class Devices:
         instruments: As configured.
         drivers: Installed drivers by name.
         database: Where changes of their states are noted.
+        clock: Dates them.
     """
 
     def __init__(
-        self, instruments: tuple[config.Instrument, ...], drivers: Mapping[str, Driver], database: Database
+        self,
+        instruments: tuple[config.Instrument, ...],
+        drivers: Mapping[str, Driver],
+        database: Database,
+        clock: Clock = WALL,
     ) -> None:
         self._slots = {settings.id: _Slot(settings) for settings in instruments}
         self._drivers = drivers
         self._database = database
+        self._clock = clock
         self._log = structlog.get_logger()
         self._collector: asyncio.Task[None] | None = None
 
@@ -234,7 +240,7 @@ class Devices:
         if slot.state is state and state is InstrumentState.OFFLINE:
             return
         slot.state = state
-        settings, now = slot.settings, datetime.now(UTC)
+        settings, now = slot.settings, self._clock.now()
         await self._database.write(
             lambda session: ledger.set_instrument_state(
                 session, settings.id, settings.driver, state, now, reason=reason, identity=identity

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from labd.bench.sealing import beside_captures
 from labd.bench.shield import shielded
+from labd.clock import WALL
 from labd.errors import StoreError, TraceError
 from labd.model import ledger, ledger_traces
 from labd.model.database import Database
@@ -106,7 +106,5 @@ async def _end(
     database: Database, trace_id: str, state: TraceState, *, rows: int = 0, size: int = 0, sha256: str = ""
 ) -> None:
     await database.write(
-        lambda session: ledger.end_trace(
-            session, trace_id, state, rows=rows, size=size, sha256=sha256, now=datetime.now(UTC)
-        )
+        lambda session: ledger.end_trace(session, trace_id, state, rows=rows, size=size, sha256=sha256, now=WALL.now())
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from drivers.api import DriverError, Edge
 from labd.bench.capture import Capture, capturing
@@ -143,7 +142,7 @@ class _EnergyTrial:
                 expected=int(inputs.labels[index]),
                 inferences=pace.inferences,
                 warmups=run.plan.benchmark.warmups,
-                at=datetime.now(UTC),
+                at=run.bench.clock.now(),
             )
         )
         results: tuple[float, ...] = ()
@@ -158,7 +157,7 @@ class _EnergyTrial:
             raise
         finally:
             self.capture.recorder.journal(
-                TrialEnded(index=number, results=results, failure=failure, at=datetime.now(UTC))
+                TrialEnded(index=number, results=results, failure=failure, at=run.bench.clock.now())
             )
         window = Window(
             trial_id=trial_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from drivers.api import Driver
 from labd.bench.devices import Devices
 from labd.bench.plan import RunPlan
 from labd.bench.progress import Progress, ProgressFeed
+from labd.clock import WALL, Clock
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.states import RunStep
@@ -30,6 +30,7 @@ class Bench:
     database: Database
     progress: ProgressFeed
     traces_dir: Path
+    clock: Clock = WALL
 
 
 class Run:
@@ -96,6 +97,6 @@ class Run:
             scorer=scorer,
             inputs=dict(inputs),
             result=dict(result),
-            created_at=datetime.now(UTC),
+            created_at=self.bench.clock.now(),
         )
         await self.bench.database.write(lambda session: ledger.add_score(session, score))

@@ -4,10 +4,12 @@
 """
 
 from labd.config.endpoints import EMBEDDED
+from labd.config.live import LiveConfig
 from labd.config.models import (
     Board,
     Firmware,
     Flash,
+    Health,
     Http,
     Instrument,
     Keep,
@@ -17,10 +19,12 @@ from labd.config.models import (
     Limits,
     Measure,
     Mqtt,
+    Queue,
     Serial,
     Store,
     Supply,
     Timing,
+    User,
 )
 from labd.config.reading import Inspection, inspect, load
 
@@ -29,6 +33,7 @@ __all__ = [
     "Board",
     "Firmware",
     "Flash",
+    "Health",
     "Http",
     "Inspection",
     "Instrument",
@@ -37,12 +42,15 @@ __all__ = [
     "Lab",
     "LabConfig",
     "Limits",
+    "LiveConfig",
     "Measure",
     "Mqtt",
+    "Queue",
     "Serial",
     "Store",
     "Supply",
     "Timing",
+    "User",
     "inspect",
     "load",
 ]

@@ -102,6 +102,52 @@ class Keep(Model):
     rule: tuple[KeepRule, ...] = ()
 
 
+class Queue(Model):
+    """In which order jobs are served, and how often one is tried."""
+
+    max_queued: int = Field(default=200_000, ge=1)
+    """With so many jobs waiting, further ones are refused."""
+    max_sweep_jobs: int = Field(default=10_000, ge=1)
+    """Most jobs of one expansion of a sweep."""
+    ageing_s: float = Field(default=3600.0, gt=0)
+    """Waiting time that is worth a level of priority among the jobs of one requester, s."""
+    level_s: float = Field(default=600.0, ge=0)
+    """Board time that a level of priority may bring its requester forward against others, s."""
+    half_life_s: float = Field(default=86_400.0, gt=0)
+    """After so long, what a requester has had of the boards counts half, s."""
+    batch_s: float = Field(default=600.0, ge=0)
+    """How much board time a job may be passed over by others whose firmware the board holds already, s."""
+    flaky_retries: int = Field(default=2, ge=0, le=10)
+    """How often a job is tried again after a failure that may be its board's."""
+    interruptions_max: int = Field(default=5, ge=1)
+    """A job that was on when the daemon died so often in a row is parked."""
+
+
+class Health(Model):
+    """When boards are looked at, and when one is no longer trusted."""
+
+    check_every_s: float = Field(default=21_600.0, gt=0)
+    """Longest time without a passed check or a completed run, s."""
+    quarantine_after: int = Field(default=3, ge=1)
+    """Failures of its own in a row that put a board into quarantine."""
+    retry_s: float = Field(default=900.0, gt=0)
+    """Pause between two checks of a quarantined board, s; it doubles up to a day."""
+    golden: str | None = None
+    """Benchmark of the golden job, run in energy mode where the board is wired for it; None: there is none."""
+    golden_every_s: float = Field(default=86_400.0, gt=0)
+    golden_tolerance_percent: float = Field(default=3.0, gt=0)
+    """How far the golden job may be from the board's own earlier ones, %."""
+
+
+class User(Model):
+    """Somebody whom the broker knows by name or certificate. With no users in the file the lab is open to everybody."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    role: Literal["viewer", "operator", "admin"]
+    share: float = Field(default=1.0, gt=0)
+    """Weight of the user's jobs against those of others."""
+
+
 class Http(Model):
     """The read-only endpoint for traces, `host:port`; loopback unless said otherwise."""
 
@@ -214,6 +260,12 @@ class Board(Model):
     timing: Timing | None = None
     serial: Serial
     flash: Flash | None = None
+    capabilities: dict[str, bool | int | float | str] = {}
+    """What a job's `require` can ask of it: `{ memory_kb = 640, fpu = true }`."""
+    resources: tuple[Name, ...] = ()
+    """Things that it shares with other boards, of which one at a time can have them: a mux, a hub's port, a probe."""
+    idle_current_a: tuple[float, float] | None = None
+    """Least and most that it draws when it is on and idle, A; None: it is not checked."""
     clock_ppm: float = Field(default=100.0, gt=0)
     """Half width of the error of the board's own clock, which its lap times count in, ppm."""
 
@@ -239,6 +291,9 @@ class LabConfig(Model):
     store: Store = Store()
     http: Http = Http()
     keep: Keep = Keep()
+    queue: Queue = Queue()
+    health: Health = Health()
+    user: tuple[User, ...] = ()
     instrument: tuple[Instrument, ...] = ()
     board: tuple[Board, ...] = ()
     firmware: tuple[Firmware, ...] = ()

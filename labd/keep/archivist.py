@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 import structlog
 from sqlmodel import Session
 
+from labd.clock import WALL
 from labd.errors import LabError, StoreError, TraceError
 from labd.keep.archive import Archive
-from labd.keep.clock import utc_now
 from labd.keep.store import TraceStore
 from labd.model import ledger_archive, ledger_traces
 from labd.model.database import Database
@@ -68,7 +68,7 @@ class Archivist:
         *,
         keep_local: timedelta | None = None,
         again_s: tuple[float, float] = (AGAIN_MIN_S, AGAIN_MAX_S),
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] = WALL.now,
     ) -> None:
         self._lab = lab
         self._database = database

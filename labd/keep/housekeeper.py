@@ -11,8 +11,8 @@ from datetime import datetime
 
 import structlog
 
+from labd.clock import WALL
 from labd.errors import LabError
-from labd.keep.clock import utc_now
 from labd.keep.collect import Collector
 from labd.keep.reserve import Reserve
 from labd.keep.space import SpaceState, SpaceWatch
@@ -51,7 +51,7 @@ class Housekeeper:
         salvage: Callable[[], Awaitable[None]],
         space_changed: Callable[[], None],
         look_s: float = LOOK_S,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] = WALL.now,
     ) -> None:
         self._lab = lab
         self._database = database

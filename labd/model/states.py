@@ -10,10 +10,11 @@ from labd.errors import StateError
 
 
 class JobState(StrEnum):
-    """A job goes back to queued when its run was interrupted."""
+    """A job goes back to queued when its run was interrupted or may be tried again; a parked one waits for a person."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    PARKED = "parked"
     COMPLETED = "completed"
     FAILED = "failed"
     INVALID = "invalid"
@@ -22,7 +23,7 @@ class JobState(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to the job."""
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in (JobState.QUEUED, JobState.RUNNING, JobState.PARKED)
 
 
 class RunState(StrEnum):
@@ -70,27 +71,81 @@ class TraceState(StrEnum):
 
 
 class BoardState(StrEnum):
-    """Whether a board can take a run."""
+    """Whether a board can take a run: only an online one can.
+
+    A suspect one waits for a health check; a quarantined one failed it too often, and comes back by passing one; one in
+    maintenance is in a person's hands; an offline one is not in lab.toml any more, or was never seen.
+    """
 
     ONLINE = "online"
     BUSY = "busy"
+    SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
+    MAINTENANCE = "maintenance"
     OFFLINE = "offline"
 
 
 class InstrumentState(StrEnum):
-    """Whether an instrument answers."""
+    """Whether an instrument answers; one in maintenance is in a person's hands, and is not asked."""
 
     ONLINE = "online"
+    SUSPECT = "suspect"
+    MAINTENANCE = "maintenance"
     OFFLINE = "offline"
+
+
+class LeasePurpose(StrEnum):
+    """What a board is held for."""
+
+    RUN = "run"
+    CHECK = "check"
+    RESERVATION = "reservation"
+
+
+class ReservationState(StrEnum):
+    """A person's hold on a board: it waits until the board is free, holds it, and always ends."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class CheckTrigger(StrEnum):
+    """Why a board's health is looked at."""
+
+    PERIODIC = "periodic"
+    FAILURE = "failure"
+    RETURN = "return"
+    ASKED = "asked"
+
+
+class SweepState(StrEnum):
+    """Whether a sweep's cron line counts; a removed one is only remembered."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    REMOVED = "removed"
+
+
+class NightState(StrEnum):
+    """One expansion of a sweep: its jobs are added, then run, then reported."""
+
+    EXPANDING = "expanding"
+    RUNNING = "running"
+    ENDED = "ended"
+    SKIPPED = "skipped"
 
 
 State = TypeVar("State", bound=StrEnum)
 
+_RESTING = frozenset({BoardState.ONLINE, BoardState.SUSPECT, BoardState.QUARANTINED, BoardState.MAINTENANCE})
+
 # By machine first: members of two StrEnums with the same text are equal, and would be one key.
 _TRANSITIONS: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
     JobState: {
-        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.PARKED}),
         JobState.RUNNING: frozenset(set(JobState) - {JobState.RUNNING}),
+        JobState.PARKED: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.FAILED}),
     },
     RunState: {RunState.RUNNING: frozenset(set(RunState) - {RunState.RUNNING})},
     TrialState: {
@@ -102,15 +157,27 @@ _TRANSITIONS: Mapping[type[StrEnum], Mapping[StrEnum, frozenset[StrEnum]]] = {
         TraceState.SEALED: frozenset({TraceState.REMOVED}),
         TraceState.SALVAGED: frozenset({TraceState.REMOVED}),
     },
+    ReservationState: {
+        ReservationState.WAITING: frozenset({ReservationState.ACTIVE, ReservationState.ENDED}),
+        ReservationState.ACTIVE: frozenset({ReservationState.ENDED}),
+    },
+    SweepState: {
+        SweepState.ACTIVE: frozenset({SweepState.PAUSED, SweepState.REMOVED}),
+        SweepState.PAUSED: frozenset({SweepState.ACTIVE, SweepState.REMOVED}),
+    },
+    NightState: {
+        NightState.EXPANDING: frozenset({NightState.RUNNING, NightState.ENDED, NightState.SKIPPED}),
+        NightState.RUNNING: frozenset({NightState.ENDED}),
+    },
     BoardState: {
-        BoardState.OFFLINE: frozenset({BoardState.ONLINE}),
-        BoardState.ONLINE: frozenset({BoardState.BUSY, BoardState.OFFLINE}),
-        BoardState.BUSY: frozenset({BoardState.ONLINE, BoardState.OFFLINE}),
+        BoardState.OFFLINE: _RESTING,
+        BoardState.ONLINE: _RESTING | {BoardState.BUSY, BoardState.OFFLINE},
+        BoardState.BUSY: _RESTING | {BoardState.OFFLINE},
+        BoardState.SUSPECT: _RESTING | {BoardState.OFFLINE},
+        BoardState.QUARANTINED: _RESTING | {BoardState.OFFLINE},
+        BoardState.MAINTENANCE: _RESTING | {BoardState.OFFLINE},
     },
-    InstrumentState: {
-        InstrumentState.OFFLINE: frozenset({InstrumentState.ONLINE}),
-        InstrumentState.ONLINE: frozenset({InstrumentState.OFFLINE}),
-    },
+    InstrumentState: {state: frozenset(set(InstrumentState) - {state}) for state in InstrumentState},
 }
 
 

@@ -17,10 +17,15 @@ from labd.benchmarks import Mode
 from labd.model.causes import Cause
 from labd.model.states import (
     BoardState,
+    CheckTrigger,
     InstrumentState,
     JobState,
+    LeasePurpose,
+    NightState,
+    ReservationState,
     RunState,
     RunStep,
+    SweepState,
     TraceState,
     TrialState,
 )
@@ -69,15 +74,42 @@ def _json() -> Any:
 class Job(SQLModel, table=True):
     """A request to measure; `spec` is the validated job as it was asked for, with all defaults filled in."""
 
-    __table_args__ = {"sqlite_autoincrement": True}  # a removed job's number is never given again
+    __table_args__ = (
+        # What has not ended is a small part of a large table.
+        Index(
+            "job_live",
+            "state",
+            "id",
+            sqlite_where=text("state IN ('queued', 'running', 'parked')"),
+            postgresql_where=text("state IN ('queued', 'running', 'parked')"),
+        ),
+        Index("job_by_end", "ended_at"),
+        Index("job_of_night", "night_id", "cell", unique=True),
+        {"sqlite_autoincrement": True},  # a removed job's number is never given again
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     benchmark: str
     mode: Mode = Field(sa_type=_by_value(Mode))
-    state: JobState = Field(default=JobState.QUEUED, index=True, sa_type=_by_value(JobState))
+    state: JobState = Field(default=JobState.QUEUED, sa_type=_by_value(JobState))
     cause: Cause | None = Field(default=None, sa_type=_by_value(Cause))
     detail: str = ""
     client: str = ""
+    requester: str = ""
+    """Whose share of the boards it takes: a user, or what a client of an open lab calls itself."""
+    priority: int = 0
+    deadline: datetime | None = _time(nullable=True)
+    """It has to start by then; one that could not is ended as expired."""
+    requirement: str | None = None
+    """What it asks of a board, in canonical JSON: jobs with equal texts can do on the same boards."""
+    estimate_s: float = 0.0
+    """How long a run of it should take, s."""
+    avoid: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    """Boards that it failed on: it goes to another one if there is one."""
+    night_id: int | None = Field(default=None, foreign_key="night.id")
+    """Which expansion of a sweep it belongs to; None for a job of its own."""
+    cell: int | None = None
+    """Its place in the matrix of the sweep: with `night_id` it is there once, whatever happens in the expansion."""
     spec: dict[str, Any] = _json()
     submitted_at: datetime = _time()
     cancel_requested_at: datetime | None = _time(nullable=True)
@@ -181,6 +213,12 @@ class Board(SQLModel, table=True):
     state: BoardState = Field(default=BoardState.OFFLINE, sa_type=_by_value(BoardState))
     reason: str = ""
     changed_at: datetime = _time()
+    strikes: int = 0
+    """Failures of its own since it last passed a check."""
+    checked_at: datetime | None = _time(nullable=True)
+    """When it last passed or failed a check."""
+    check_due_at: datetime | None = _time(nullable=True)
+    """When its health is looked at next; None for as lab.toml says from `checked_at` on."""
 
 
 class Instrument(SQLModel, table=True):
@@ -194,10 +232,58 @@ class Instrument(SQLModel, table=True):
     changed_at: datetime = _time()
 
 
-class Lease(SQLModel, table=True):
-    """The daemon's hold on a board and its channels: it has an owner and an end.
+class Check(SQLModel, table=True):
+    """One look at a board's health, and what it found."""
 
-    A row with `released_at` empty is in force; the partial index makes a second one on the same board impossible.
+    id: int | None = Field(default=None, primary_key=True)
+    board_id: str = Field(foreign_key="board.id", index=True)
+    trigger: CheckTrigger = Field(sa_type=_by_value(CheckTrigger))
+    started_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
+    passed: bool | None = None
+    """None while it is under way, and when it was cut off."""
+    findings: dict[str, Any] = _json()
+    """What each step saw, by the step's name: figures with their units in the keys."""
+
+
+class Reservation(SQLModel, table=True):
+    """A person's hold on a board."""
+
+    __table_args__ = (
+        Index(
+            "reservation_live",
+            "state",
+            sqlite_where=text("state != 'ended'"),
+            postgresql_where=text("state != 'ended'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    state: ReservationState = Field(default=ReservationState.WAITING, sa_type=_by_value(ReservationState))
+    requirement: str
+    """Which boards will do, in canonical JSON."""
+    board_id: str | None = Field(default=None, foreign_key="board.id")
+    """The board it holds, once it holds one."""
+    owner: str
+    purpose: str = ""
+    duration_s: float
+    """How long it holds the board from when it got it, s."""
+    requested_at: datetime = _time()
+    starts_at: datetime | None = _time(nullable=True)
+    ends_at: datetime | None = _time(nullable=True)
+    warned_at: datetime | None = _time(nullable=True)
+    """When its owner was told that it ends soon; None again after an extension."""
+    ended_at: datetime | None = _time(nullable=True)
+    reason: str = ""
+    """Why it ended."""
+
+
+class Lease(SQLModel, table=True):
+    """The lab's hold on a board and all that is wired to it: it has an owner, a purpose and an end.
+
+    A row with `released_at` empty is in force; the partial index makes a second one on the same board impossible, and
+    the rows of `hold` a second one on anything else.
     """
 
     __table_args__ = (
@@ -212,18 +298,91 @@ class Lease(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     board_id: str = Field(foreign_key="board.id")
-    run_id: int = Field(foreign_key="run.id")
+    purpose: LeasePurpose = Field(default=LeasePurpose.RUN, sa_type=_by_value(LeasePurpose))
+    owner: str = ""
+    """Who holds it: a person, or `labd` for its runs and checks."""
+    run_id: int | None = Field(default=None, foreign_key="run.id", index=True)
+    check_id: int | None = Field(default=None, foreign_key="check.id")
+    reservation_id: int | None = Field(default=None, foreign_key="reservation.id")
     granted_at: datetime = _time()
     expires_at: datetime = _time()
     released_at: datetime | None = _time(nullable=True)
 
 
+class Hold(SQLModel, table=True):
+    """Something that only one lease may have at a time, as long as it has it: `channel psu-1/1`, `mux-1`."""
+
+    resource: str = Field(primary_key=True)
+    lease_id: int = Field(foreign_key="lease.id", index=True)
+
+
+class Share(SQLModel, table=True):
+    """How much of the boards a requester has had: board seconds that fade with the half life that lab.toml gives."""
+
+    requester: str = Field(primary_key=True)
+    used_s: float = 0.0
+    """As of `at`, s."""
+    at: datetime = _time()
+
+
+class Sweep(SQLModel, table=True):
+    """A matrix of jobs, and when it is run; its name is free again once it is removed."""
+
+    __table_args__ = (
+        Index(
+            "one_sweep_a_name",
+            "name",
+            unique=True,
+            sqlite_where=text("state != 'removed'"),
+            postgresql_where=text("state != 'removed'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    owner: str
+    state: SweepState = Field(default=SweepState.ACTIVE, sa_type=_by_value(SweepState))
+    spec: dict[str, Any] = _json()
+    due_at: datetime | None = _time(nullable=True)
+    """When its cron line fires next; None without one, and while it is paused."""
+    created_at: datetime = _time()
+    changed_at: datetime = _time()
+
+
+class Night(SQLModel, table=True):
+    """One expansion of a sweep, by its cron line or by hand."""
+
+    __table_args__ = (Index("one_night_a_due", "sweep_id", "due_at", unique=True), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    sweep_id: int = Field(foreign_key="sweep.id")
+    due_at: datetime = _time()
+    """When it was due; with the sweep's number it is there once, whatever the clock does."""
+    state: NightState = Field(default=NightState.EXPANDING, index=True, sa_type=_by_value(NightState))
+    reason: str = ""
+    """Why it was skipped, or who asked for it."""
+    spec: dict[str, Any] = _json()
+    """The sweep as it was then."""
+    jobs: int = 0
+    """How many jobs it has when all are added."""
+    started_at: datetime = _time()
+    ended_at: datetime | None = _time(nullable=True)
+    report: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    """What was found in the morning; None until it has ended."""
+
+
 class Request(SQLModel, table=True):
     """A changing request that was answered: the same id gets the same reply again, also after a restart."""
+
+    __table_args__ = (Index("request_by_time", "answered_at"),)
 
     request_id: str = Field(primary_key=True)
     verb: str
     client: str
+    requester: str = ""
+    """Who asked: the user that the broker vouches for, or what a client of an open lab calls itself."""
+    params: dict[str, Any] = _json()
     digest: str
     """SHA-256 of verb, client and parameters: tells a repeated request from another one with the same id."""
     reply: dict[str, Any] = _json()
@@ -238,10 +397,13 @@ class Event(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = _time()
     kind: str
-    """`job`, `run`, `trial` (only when one is refused), `trace`, `board`, `instrument`, or `lab` (disk and archive)."""
+    """`job`, `run`, `trial` (only when one is refused), `trace`, `board`, `check`, `instrument`, `reservation`,
+    `sweep`, `night`, or `lab` (disk, archive, clock, configuration, stop)."""
     subject: str
     state: str
     reason: str = ""
+    actor: str = "labd"
+    """Who brought it about: a requester, or labd by itself."""
     job_id: int | None = None
     run_id: int | None = None
     board_id: str | None = None

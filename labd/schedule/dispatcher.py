@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
-from labd.config import LabConfig
+from labd.clock import WALL, Clock
+from labd.config import LiveConfig
 from labd.errors import StateError
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
@@ -43,24 +43,27 @@ class Dispatcher:
     """Keeps the boards of a lab busy.
 
     Args:
-        config: The lab.
+        live: The lab, as it is now.
         database: Where jobs wait.
         work: What does them.
         captures_start: Whether there is room for a capture now; jobs that need one wait until it says so after a
             `wake`.
+        clock: Dates what happens.
     """
 
     def __init__(
         self,
-        config: LabConfig,
+        live: LiveConfig,
         database: Database,
         work: Work,
         captures_start: Callable[[], Awaitable[bool]],
+        clock: Clock = WALL,
     ) -> None:
-        self._config = config
+        self._live = live
         self._database = database
         self._work = work
         self._captures_start = captures_start
+        self._clock = clock
         self._news = asyncio.Event()
         self._news.set()
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -95,12 +98,12 @@ class Dispatcher:
         if any(job.requirement.captures for job in waiting) and not await self._captures_start():
             # a job that needs no capture passes those that wait for room
             waiting = [job for job in waiting if not job.requirement.captures]
-        return assign(waiting, free, self._config)
+        return assign(waiting, free, self._live.now)
 
     async def _start(self, assignment: Assignment) -> tuple[Job, Run] | None:
         """Commit the start of a run; None if the job was cancelled between decision and start."""
         job = await self._database.read(lambda session: session.get_one(Job, assignment.job_id))
-        lease_s, now = self._work.lease_s(job), datetime.now(UTC)
+        lease_s, now = self._work.lease_s(job), self._clock.now()
         try:
             run = await self._database.write(
                 lambda session: ledger.start_run(session, assignment.job_id, assignment.board_id, now, lease_s)
@@ -131,7 +134,7 @@ class Dispatcher:
                 ending = Ending(Cause.CANCELLED if run_id in self._cancelled else Cause.DAEMON_STOPPED)
             # From here on there is nothing to cancel: a cancel in the commit would lose the wake-up for the free board.
             self._running.pop(run_id, None)
-            now = datetime.now(UTC)
+            now = self._clock.now()
             await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now))
             self._log.info("run_ended", state=ending.state, cause=ending.cause, detail=ending.detail)
             self.wake()

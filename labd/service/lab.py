@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from labd.config import LabConfig
+from labd.clock import WALL
+from labd.config import LabConfig, LiveConfig
 from labd.keep.space import Space, SpaceState
 from labd.model.database import Database
-
-
-def utc_now() -> datetime:
-    """Wall-clock time, for people."""
-    return datetime.now(UTC)
 
 
 def enough_space() -> Space:
@@ -30,7 +26,7 @@ class Lab:
     """A lab that can be asked.
 
     Args:
-        config: The rack.
+        live: The rack, as it is now.
         database: What the lab remembers.
         wake: Tells the dispatcher that a job was queued; called on the event loop, after the commit.
         cancel_run: Stops a run that is under way; harmless if it has ended; called on the event loop.
@@ -41,12 +37,17 @@ class Lab:
         collect: Has the traces deleted that were committed to go; called on the event loop, after the commit.
     """
 
-    config: LabConfig
+    live: LiveConfig
     database: Database
     wake: Callable[[], None]
     cancel_run: Callable[[int], None]
     traces_url: str = "/v1/traces"
-    now: Callable[[], datetime] = utc_now
+    now: Callable[[], datetime] = WALL.now
     space: Callable[[], Space] = enough_space
     archive: Callable[[], str] = str
     collect: Callable[[], None] = nobody_collects
+
+    @property
+    def config(self) -> LabConfig:
+        """The rack as it is now."""
+        return self.live.now

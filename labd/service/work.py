@@ -6,7 +6,7 @@ from labd.bench.plan import RunPlan, lease_s
 from labd.bench.procedure import perform
 from labd.bench.run import Bench
 from labd.benchmarks import BENCHMARKS, Benchmark
-from labd.config import LabConfig
+from labd.config import LiveConfig
 from labd.model.causes import Cause, Ending
 from labd.model.tables import Job, Run
 from labd.schedule.match import Requirement
@@ -17,12 +17,12 @@ class LabWork:
     """Does jobs on the benches of one lab; what the dispatcher calls.
 
     Args:
-        config: The lab.
+        live: The lab, as it is now.
         bench: What its runs share.
     """
 
-    def __init__(self, config: LabConfig, bench: Bench) -> None:
-        self._config = config
+    def __init__(self, live: LiveConfig, bench: Bench) -> None:
+        self._live = live
         self._bench = bench
 
     def requirement(self, job: Job) -> Requirement:
@@ -38,9 +38,9 @@ class LabWork:
     async def perform(self, job: Job, run: Run) -> Ending:
         """Do one run of the job on the board that `run` names."""
         spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
-        board = self._config.board_by_id(run.board_id)
+        board = self._live.now.board_by_id(run.board_id)
         assert board is not None, "runs are only started on boards of this lab"
-        image = self._config.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
+        image = self._live.now.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
         if image is None or job.id is None or run.id is None:
             return Ending(Cause.FIRMWARE_MISSING, f"lab.toml names no {spec.mode.image} image for {board.target}")
         trials, min_window_s = _extent(spec, benchmark)

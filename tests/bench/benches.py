@@ -15,7 +15,7 @@ from labd.bench.devices import Devices
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.benchmarks import Mode
-from labd.config import LabConfig, load
+from labd.config import LabConfig, LiveConfig, load
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
@@ -66,7 +66,7 @@ class TestBench:
         run_id = run.id
         ending = Ending(Cause.CANCELLED)
         try:
-            ending = await LabWork(self.config, self.bench).perform(job, run)
+            ending = await LabWork(LiveConfig(self.config), self.bench).perform(job, run)
         finally:
             await self.database.write(lambda session: ledger.end_run(session, run_id, ending, now))
         return ending, run_id

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlmodel import select
 
 from labd.benchmarks import Mode
+from labd.config import LiveConfig
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
@@ -70,7 +71,7 @@ async def lab(
                 lambda session, b=board_id: ledger.set_board_state(session, b, BoardState.ONLINE, "", NOW)
             )
         work = HeldWork()
-        dispatcher = Dispatcher(rack(), database, work, captures_start)
+        dispatcher = Dispatcher(LiveConfig(rack()), database, work, captures_start)
         task = asyncio.create_task(dispatcher.run(), name="dispatcher")
         try:
             yield database, work, dispatcher, task

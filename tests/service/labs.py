@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from labd.benchmarks import Mode
-from labd.config import Board, Firmware, Instrument, Lab, LabConfig, Limits, Measure, Serial, Supply, Timing
+from labd.config import Board, Firmware, Instrument, Lab, LabConfig, Limits, LiveConfig, Measure, Serial, Supply, Timing
 from labd.model import ledger
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -67,7 +67,7 @@ async def open_lab(folder: Path) -> AsyncIterator[tuple[ServedLab, Moves]]:
     upgrade(url)
     moves = Moves()
     async with Database.open(url) as database:
-        yield ServedLab(config(folder), database, moves.wake, moves.cancelled.append), moves
+        yield ServedLab(LiveConfig(config(folder)), database, moves.wake, moves.cancelled.append), moves
 
 
 async def bring_up(lab: ServedLab) -> None:

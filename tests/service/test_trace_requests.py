@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session, col, select
 
-from labd.config import Keep
+from labd.config import Keep, LiveConfig
 from labd.keep.space import Space, SpaceState
 from labd.model import ledger, ledger_traces
 from labd.model.causes import Cause
@@ -56,7 +56,7 @@ async def plain(tmp_path: Path) -> AsyncIterator[Lab]:
 def keeping(lab: Lab, house: House, **keep: Any) -> Lab:
     """The same lab with another `[keep]`, and a housekeeper."""
     config = lab.config.model_copy(update={"keep": Keep(**keep)})
-    return replace(lab, config=config, collect=house.collect)
+    return replace(lab, live=LiveConfig(config), collect=house.collect)
 
 
 async def ask(lab: Lab, verb: str, params: Any, request_id: str = "r1") -> Reply:
