@@ -13,11 +13,12 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, counted, print_json, print_table, quantity, remarks
-from labd.config import Board, Inspection, Keep, LabConfig, Store, inspect
+from labd.config import Board, Health, Inspection, Keep, LabConfig, Queue, ReservationRules, Store, inspect
 from labd.errors import ConfigError, Fault, LabError
 from labd.keep.s3 import open_archive
 
 _CAPABILITIES = TypeAdapter(dict[str, Capability])
+_UNITS_OF_TIME = (("d", 86_400.0), ("h", 3600.0), ("min", 60.0))
 _UNITS = {Quantity.CURRENT: "A", Quantity.VOLTAGE: "V", Quantity.POWER: "W", Quantity.ENERGY: "J", Quantity.DIGITAL: ""}
 
 
@@ -84,6 +85,7 @@ def _print(path: Path, seen: Inspection) -> None:
     if seen.config is not None:
         _print_lab(seen.config)
         _print_boards(seen.config)
+        _print_facts(seen.config)
         _print_instruments(seen.config, seen)
     _print_faults(path, "fault", seen.faults)
     _print_faults(path, "warning", seen.warnings)
@@ -107,6 +109,9 @@ def _print_lab(config: LabConfig) -> None:
     rows += [("broker", config.mqtt.url), ("traces", f"http://{config.http.listen}/v1/traces/")]
     rows += [("archive", line) for line in _archived(config.store)]
     rows += [("kept", line) for line in _kept(config.keep)]
+    rows += [("queue", line) for line in _queued(config.queue)]
+    rows += [("health", line) for line in _watched(config.health)]
+    rows += [("reservations", _reserved(config.reservation)), ("users", _users(config))]
     for build in config.firmware:
         images = ", ".join(sorted(build.images))
         rows.append(("firmware", f"{build.name}: {build.benchmark} for {build.target}, images: {images}"))
@@ -139,6 +144,49 @@ def _kept(keep: Keep) -> Iterator[str]:
     yield f"{gone} below {keep.critical_gb:g} GB"
 
 
+def _queued(queue: Queue) -> Iterator[str]:
+    """How jobs are served, a line a matter."""
+    yield f"at most {queue.max_queued:,} jobs wait, at most {queue.max_sweep_jobs:,} of them of one night of a sweep"
+    yield (
+        f"a level of priority is worth {_span(queue.ageing_s)} of waiting among one's own, "
+        f"{_span(queue.level_s)} of board time against others"
+    )
+    yield f"board time counts half after {_span(queue.half_life_s)}; {_span(queue.batch_s)} of it may save flashing"
+    yield (
+        f"tried again {_times(queue.flaky_retries)} after a failure that may be the board's, "
+        f"parked after being interrupted {_times(queue.interruptions_max)}"
+    )
+
+
+def _watched(health: Health) -> Iterator[str]:
+    """When boards are looked at, and when they are no longer trusted."""
+    yield f"looked at every {_span(health.check_every_s)}, in quarantine after {health.quarantine_after} failures"
+    yield f"looked at there every {_span(health.retry_s)}, then ever less, at least once a day"
+    if health.golden is not None:
+        every, within = _span(health.golden_every_s), health.golden_tolerance_percent
+        yield f"golden job {health.golden} every {every}, within ±{within:g} %"
+
+
+def _reserved(rules: ReservationRules) -> str:
+    return f"{_span(rules.max_s)} at most, warned {_span(rules.warn_s)} before, {rules.max_per_owner} a person"
+
+
+def _users(config: LabConfig) -> str:
+    if not config.user:
+        return "open: whoever reaches the broker may do all"
+    return ", ".join(f"{user.name} ({user.role}, share {user.share:g})" for user in config.user)
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _span(seconds: float) -> str:
+    """A time in the largest unit that leaves no tiny fraction: `90 min`, `6 h`, `1 d`."""
+    unit, length = next(((unit, length) for unit, length in _UNITS_OF_TIME if seconds >= length), ("s", 1.0))
+    return f"{seconds / length:.4g} {unit}"
+
+
 def _print_boards(config: LabConfig) -> None:
     columns = ("board", "tags", "target", "limits", "supply", "measured by", "timing", "serial", "flash", "modes")
     print_table(counted(len(config.board), "board"), columns, map(_board_row, config.board))
@@ -164,6 +212,26 @@ def _board_row(board: Board) -> tuple[str, ...]:
         board.flash.driver if board.flash is not None else "-",
         " ".join(mode for mode in Mode if board.can(mode)),
     )
+
+
+def _print_facts(config: LabConfig) -> None:
+    """What boards say of themselves beside their wiring, those that do."""
+    rows = [
+        (
+            board.id,
+            ", ".join(f"{name} = {_fact(value)}" for name, value in board.capabilities.items()) or "-",
+            " ".join(board.resources) or "-",
+            " to ".join(quantity(each, "A") for each in board.idle_current_a) if board.idle_current_a else "-",
+        )
+        for board in config.board
+        if board.capabilities or board.resources or board.idle_current_a
+    ]
+    if rows:
+        print_table("what they are", ("board", "capabilities", "shares", "idle current"), rows)
+
+
+def _fact(value: bool | float | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _print_instruments(config: LabConfig, seen: Inspection) -> None:

@@ -139,6 +139,17 @@ class Health(Model):
     """How far the golden job may be from the board's own earlier ones, %."""
 
 
+class ReservationRules(Model):
+    """What a person may hold of the boards, and for how long."""
+
+    max_s: float = Field(default=86_400.0, gt=0)
+    """Longest that a reservation holds its board from now on, also by extending it, s."""
+    warn_s: float = Field(default=600.0, ge=0)
+    """How long before its end the owner is told, s."""
+    max_per_owner: int = Field(default=8, ge=1)
+    """With so many waiting or active ones, its owner is refused another."""
+
+
 class User(Model):
     """Somebody whom the broker knows by name or certificate. With no users in the file the lab is open to everybody."""
 
@@ -269,6 +280,15 @@ class Board(Model):
     clock_ppm: float = Field(default=100.0, gt=0)
     """Half width of the error of the board's own clock, which its lap times count in, ppm."""
 
+    @field_validator("capabilities", mode="before")
+    @classmethod
+    def _plain(cls, capabilities: Any) -> Any:
+        """By hand: of a union pydantic tells one deviation four times."""
+        for name, value in capabilities.items() if isinstance(capabilities, dict) else ():
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{name} is neither true or false, nor a number, nor a text")
+        return capabilities
+
     def can(self, mode: Mode) -> bool:
         """Whether the wiring serves `mode`: energy needs an analyzer and a timing pin."""
         return mode is not Mode.ENERGY or (self.measure is not None and self.timing is not None)
@@ -293,6 +313,7 @@ class LabConfig(Model):
     keep: Keep = Keep()
     queue: Queue = Queue()
     health: Health = Health()
+    reservation: ReservationRules = ReservationRules()
     user: tuple[User, ...] = ()
     instrument: tuple[Instrument, ...] = ()
     board: tuple[Board, ...] = ()

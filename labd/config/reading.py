@@ -11,12 +11,16 @@ from drivers.api import Capability, driver_loaders
 from labd.config import endpoints
 from labd.config.archiving import check_archive, warn_archive
 from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
+from labd.config.facts import check_facts
 from labd.config.findings import Finding
 from labd.config.keeping import check_keep, warn_keep
 from labd.config.models import Firmware, Instrument, Lab, LabConfig, Mqtt, Store
+from labd.config.people import check_users, warn_users
 from labd.config.places import Places, key_text, syntax_fault
+from labd.config.serving import check_health, check_queue, check_reservations, warn_health
 from labd.config.shape import Parts, shape
-from labd.config.wiring import Rack, check_board, check_sharing
+from labd.config.sharing import check_sharing, warn_sharing
+from labd.config.wiring import Rack, check_board
 from labd.errors import ConfigError, Fault
 
 _SQLITE = "sqlite:///"
@@ -105,9 +109,17 @@ def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, fo
         found += endpoints.check_http(parts.http)
     if parts.keep is not None:
         found += check_keep(parts.keep)
+    if parts.queue is not None:
+        found += check_queue(parts.queue)
+    if parts.health is not None:
+        found += check_health(parts.health)
+    if parts.reservation is not None:
+        found += check_reservations(parts.reservation)
+    found += check_users(parts.users)
     for index, board in parts.boards.items():
         check_board_drivers(board, ("board", index), drivers, found)
         found += check_board(board, ("board", index), rack)
+        found += check_facts(board, ("board", index))
     found += check_sharing(parts.boards, parts.instruments)
     found += endpoints.check_firmware(parts.firmware, parts.boards)
 
@@ -120,6 +132,10 @@ def _warn(parts: Parts) -> list[Finding]:
         found += warn_keep(parts.keep)
     if parts.store is not None:
         found += warn_archive(parts.store)
+    if parts.health is not None:
+        found += warn_health(parts.health, parts.boards, parts.firmware)
+    found += warn_users(parts.users)
+    found += warn_sharing(parts.boards)
     if not parts.boards:
         found.append(Finding(("board",), "the lab has no boards", "add a [[board]]"))
     return found + list(endpoints.warn_firmware(parts.firmware, parts.boards))

@@ -14,14 +14,28 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from labd.config.findings import Finding, one_of
-from labd.config.models import Board, Firmware, Http, Instrument, Keep, Lab, LabConfig, Mqtt, Store
+from labd.config.models import (
+    Board,
+    Firmware,
+    Health,
+    Http,
+    Instrument,
+    Keep,
+    Lab,
+    LabConfig,
+    Mqtt,
+    Queue,
+    ReservationRules,
+    Store,
+    User,
+)
 from labd.config.places import KeyPath
 
 Table = TypeVar("Table", bound=BaseModel)
 
 _REMEDIES = {
     "string_type": "put the value in quotes",
-    "string_pattern_mismatch": "use lower-case letters, digits, dots, dashes and underscores, at most 63",
+    "string_pattern_mismatch": "use letters (in ids lower-case ones), digits, dots, dashes and underscores, at most 63",
     "int_type": "write a whole number without quotes",
     "float_type": "write a number without quotes",
     "bool_type": "write true or false without quotes",
@@ -43,6 +57,10 @@ class Parts:
     store: Store | None
     http: Http | None
     keep: Keep | None
+    queue: Queue | None
+    health: Health | None
+    reservation: ReservationRules | None
+    users: dict[int, User]
     instruments: dict[int, Instrument]
     boards: dict[int, Board]
     firmware: dict[int, Firmware]
@@ -58,6 +76,10 @@ class Parts:
                 "store": self.store,
                 "http": self.http,
                 "keep": self.keep,
+                "queue": self.queue,
+                "health": self.health,
+                "reservation": self.reservation,
+                "user": tuple(self.users.values()),
                 "instrument": tuple(self.instruments.values()),
                 "board": tuple(self.boards.values()),
                 "firmware": tuple(self.firmware.values()),
@@ -83,6 +105,10 @@ def shape(document: dict[str, Any]) -> tuple[Parts, list[Finding]]:
         store=_usable(Store, document.get("store", {}), ("store",), found),
         http=_usable(Http, document.get("http", {}), ("http",), found),
         keep=_usable(Keep, document.get("keep", {}), ("keep",), found),
+        queue=_usable(Queue, document.get("queue", {}), ("queue",), found),
+        health=_usable(Health, document.get("health", {}), ("health",), found),
+        reservation=_usable(ReservationRules, document.get("reservation", {}), ("reservation",), found),
+        users=_usable_array(User, document, "user", found),
         instruments=_usable_array(Instrument, document, "instrument", found),
         boards=_usable_array(Board, document, "board", found),
         firmware=_usable_array(Firmware, document, "firmware", found),

@@ -5,15 +5,14 @@ Everything is decided from the file and from what the drivers declare; no device
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose
-from pathlib import Path
 
 from drivers.api import Capability, EdgeCapability, EdgeMethod, Quantity, Role, TriggerSource
 from labd.config.devices import Known
 from labd.config.findings import Finding, one_of
-from labd.config.models import Board, Instrument, Measure, Timing
+from labd.config.models import Board, Measure, Timing
 from labd.config.places import KeyPath
 
 
@@ -53,66 +52,6 @@ def check_board(board: Board, path: KeyPath, rack: Rack) -> list[Finding]:
         found += _check_timing(board, board.timing, rack)
         found += _check_sync(board, board.timing, rack)
     return [Finding(path + finding.path, finding.message, finding.remedy) for finding in found]
-
-
-def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrument]) -> list[Finding]:
-    """Look for two boards on one id, port, channel or pin, and for a pin that is a timing and a sync pin at once."""
-    found: list[Finding] = []
-    ports = {_port(str(item.options["port"])): item.id for item in instruments.values() if "port" in item.options}
-    sync = {(b.timing.instrument, b.timing.sync_pin) for b in boards.values() if b.timing is not None}
-    rules: tuple[tuple[Callable[[Board], Iterator[tuple[KeyPath, str]]], str], ...] = (
-        (lambda board: iter([(("id",), f"id {board.id!r}")]), "give each board its own id"),
-        (_ports, "give each board its own port"),
-        (_supply_channels, "feed each board from its own channel"),
-        (_measure_channels, "measure each board on its own channel"),
-        (_timing_pins, "wire each board to its own timing pin"),
-        (_flashers, "give each board its own probe: with the same options it is the same one"),
-    )
-    for uses, remedy in rules:
-        taken: dict[str, str] = {}
-        for index, board in boards.items():
-            for below, use in uses(board):
-                if use in taken:
-                    found.append(Finding(("board", index, *below), f"{use} is taken by board {taken[use]}", remedy))
-                else:
-                    taken[use] = board.id
-    for index, board in boards.items():
-        if owner := ports.get(_port(board.serial.port)):
-            message = f"port {board.serial.port} is taken by instrument {owner}"
-            found.append(Finding(("board", index, "serial", "port"), message, "give the board its own port"))
-        if board.timing is not None and (board.timing.instrument, board.timing.pin) in sync:
-            message = f"pin {board.timing.pin} of {board.timing.instrument} is a sync pin too"
-            found.append(Finding(("board", index, "timing", "pin"), message, "use different pins for timing and sync"))
-    return found
-
-
-def _port(port: str) -> str:
-    """The device behind a port's name: `/dev/serial/by-id/...` and `/dev/ttyACM0` can be one."""
-    return str(Path(port).resolve()) if port.startswith("/") else port
-
-
-def _ports(board: Board) -> Iterator[tuple[KeyPath, str]]:
-    yield ("serial", "port"), f"port {_port(board.serial.port)}"
-
-
-def _supply_channels(board: Board) -> Iterator[tuple[KeyPath, str]]:
-    yield ("supply", "channel"), f"output {board.supply.channel} of {board.supply.instrument}"
-
-
-def _measure_channels(board: Board) -> Iterator[tuple[KeyPath, str]]:
-    if board.measure is not None:
-        yield ("measure", "channel"), f"channel {board.measure.channel} of {board.measure.instrument}"
-
-
-def _timing_pins(board: Board) -> Iterator[tuple[KeyPath, str]]:
-    if board.timing is not None:
-        yield ("timing", "pin"), f"timing pin {board.timing.pin} of {board.timing.instrument}"
-
-
-def _flashers(board: Board) -> Iterator[tuple[KeyPath, str]]:
-    if board.flash is not None:
-        given = ", ".join(f"{key} = {value!r}" for key, value in sorted(board.flash.options.items()))
-        yield ("flash",), f"flasher {board.flash.driver} ({given or 'no options'})"
 
 
 def _check_supply(board: Board, rack: Rack) -> Iterator[Finding]:

@@ -19,7 +19,17 @@ APP.command()(check)
 def test_the_example_is_shown_as_tables() -> None:
     result = CliRunner().invoke(APP, [str(ROOT / "lab.toml")])
     assert result.exit_code == 0
-    for words in ("l4r5zi-2", "psu-1:2 at 3 V", "3.6 V, 150 mA", "stamps-1 pin 1", "every 819.2 µs", "±50 ppm"):
+    for words in (
+        "l4r5zi-2",
+        "psu-1:2 at 3 V",
+        "3.6 V, 150 mA",
+        "stamps-1 pin 1",
+        "every 819.2 µs",
+        "±50 ppm",
+        "memory_kb = 640",
+        "warned 10 min before",
+        "golden job digits01 every 1 d",
+    ):
         assert words in result.stdout
 
 
