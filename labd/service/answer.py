@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from labd.errors import RequestError, StoreError
+from labd.service.access import Caller, demand, role_of
 from labd.service.lab import Lab
 from labd.service.messages import PAYLOAD_MAX_BYTES, ClientName, ErrorDocument, ErrorKind, Reply, RequestId
 from labd.service.requests import VERBS
@@ -30,14 +31,18 @@ _LOOSE = re.compile(rb'"(request_id|client|reply_to)"\s*:\s*"([^"\\]{1,256})"')
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent a request and where the reply goes; None where it could not be read."""
+    """Who sent a request and where the reply goes; None where it could not be read.
+
+    `user` is who the broker vouches for, by the request's topic.
+    """
 
     request_id: str = ""
     client: str | None = None
     reply_to: str | None = None
+    user: str | None = None
 
 
-def sender_of(payload: bytes) -> Sender:
+def sender_of(payload: bytes, user: str | None = None) -> Sender:
     """Read who sent `payload`; what is malformed or too large is searched for it as far as the limit goes."""
     head = payload[:PAYLOAD_MAX_BYTES]
     try:
@@ -51,6 +56,7 @@ def sender_of(payload: bytes) -> Sender:
         request_id=_valid(_REQUEST_ID, raw.get("request_id")) or "",
         client=_valid(_CLIENT, raw.get("client")),
         reply_to=reply_to if isinstance(reply_to, str) else None,
+        user=user,
     )
 
 
@@ -71,7 +77,10 @@ async def answer(lab: Lab, verb: str, payload: bytes, sender: Sender) -> Reply:
                 remedy=f"use one of: {', '.join(VERBS)}",
             )
         else:
-            return Reply(request_id=sender.request_id, ok=True, result=await served.answer(lab, verb, payload))
+            role = role_of(lab.config, sender.user)
+            demand(role, served.role, verb)
+            result = await served.answer(lab, verb, payload, Caller(role, sender.user))
+            return Reply(request_id=sender.request_id, ok=True, result=result)
     except ValidationError as invalid:
         error = _invalid(invalid)
     except RequestError as refused:

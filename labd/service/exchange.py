@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter
@@ -17,6 +18,7 @@ from sqlalchemy import Row, bindparam, insert
 from sqlmodel import Session, SQLModel
 
 from labd.errors import RequestError
+from labd.service.access import Caller, ForbiddenError, Role
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, Message
 
@@ -37,8 +39,23 @@ class ReusedRequestError(RequestError):
 class Verb(Protocol):
     """Something a lab can be asked."""
 
-    async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
-        """The result of one request.
+    @property
+    def envelope(self) -> TypeAdapter[Any]:
+        """The form of its requests."""
+        ...
+
+    @property
+    def result(self) -> type[Message]:
+        """The form of its replies' `result`."""
+        ...
+
+    @property
+    def role(self) -> Role:
+        """What somebody has to be to ask for it."""
+        ...
+
+    async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
+        """The result of one request by somebody whose role will do.
 
         Raises:
             ValidationError, RequestError, StoreError: it is refused, and nothing was changed.
@@ -48,10 +65,36 @@ class Verb(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks for a change, and when."""
+    """Who asks for a change, and when.
+
+    Args:
+        client: The program that asks.
+        at: When it was heard.
+        requester: Who is charged for it: the user whom the broker vouches for, or who a client of an open lab says
+            that it asks for, else the client itself.
+        role: What they may do.
+    """
 
     client: str
     at: datetime
+    requester: str
+    role: Role
+
+
+def own(asked: Asked, owner: str, what: str, where: str = "params.id") -> None:
+    """Let operators change only what is their own; admins change everything.
+
+    Args:
+        asked: Who asks.
+        owner: Whose it is.
+        what: What it is, as people say it: `job 12`.
+        where: The field that names it.
+
+    Raises:
+        ForbiddenError: it is somebody else's.
+    """
+    if asked.requester != owner and not asked.role.includes(Role.ADMIN):
+        raise ForbiddenError(f"{what} is {owner}'s, not yours", where=where, remedy=f"ask {owner} or an admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +111,10 @@ class Query(Generic[P]):
 
     envelope: TypeAdapter[Envelope[P]]
     run: Callable[[Lab, Session, P], Message]
+    result: type[Message] = Message
+    role: Role = Role.VIEWER
 
-    async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
+    async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
         """Parse, look and return the result. Raises `ValidationError`, `RequestError`, `StoreError`."""
         envelope = self.envelope.validate_json(payload)
         result = await lab.database.read(lambda session: self.run(lab, session, envelope.params))
@@ -82,40 +127,50 @@ class Change(Generic[P]):
 
     envelope: TypeAdapter[Envelope[P]]
     run: Callable[[Lab, Session, P, Asked], Done]
+    result: type[Message] = Message
+    role: Role = Role.OPERATOR
 
-    async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
+    async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
         """Parse, change or recall, and return the result after its commit.
 
         Raises:
             ValidationError, RequestError, StoreError: nothing was changed.
         """
         envelope = self.envelope.validate_json(payload)
-        return await once(lab, verb, envelope, lambda session, asked: self.run(lab, session, envelope.params, asked))
+        change = partial(self._changed, lab, envelope.params)
+        return await once(lab, verb, envelope, change, caller)
+
+    def _changed(self, lab: Lab, params: P, session: Session, asked: Asked) -> Done:
+        return self.run(lab, session, params, asked)
 
 
 async def once(
-    lab: Lab, verb: str, envelope: Envelope[Any], change: Callable[[Session, Asked], Done]
+    lab: Lab, verb: str, envelope: Envelope[Any], change: Callable[[Session, Asked], Done], caller: Caller
 ) -> dict[str, Any]:
     """Make a change, or recall what it was answered when it was made before; return the result after the commit.
 
     Raises:
         RequestError, StoreError: nothing was changed.
     """
-    asked = Asked(envelope.client, lab.now())
-    digest = _digest(verb, envelope)
+    client = envelope.client
+    asked = Asked(client, lab.now(), caller.user or envelope.requester or client, caller.role)
+    digest = _digest(verb, asked, envelope.params)
 
     def recalled_or_made(session: Session) -> Done:
         connection = session.connection()
         known = connection.execute(_RECALL, {"id": envelope.request_id}).one_or_none()
         if known is not None:
             return _recalled(known, digest)
+        session.info["actor"] = asked.requester
         done = change(session, asked)
         connection.execute(
             _REMEMBER,
             {
                 "request_id": envelope.request_id,
                 "verb": verb,
-                "client": envelope.client,
+                "client": client,
+                "requester": asked.requester,
+                "params": envelope.params.model_dump(mode="json", exclude_unset=True),
                 "digest": digest,
                 "reply": done.result,
                 "answered_at": asked.at,
@@ -128,8 +183,8 @@ async def once(
     return done.result
 
 
-def _digest(verb: str, envelope: Envelope[Any]) -> str:
-    text = f"{verb}\n{envelope.client}\n{envelope.params.model_dump_json()}"
+def _digest(verb: str, asked: Asked, params: Message) -> str:
+    text = f"{verb}\n{asked.client}\n{asked.requester}\n{params.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -153,6 +153,8 @@ class Envelope(Message, Generic[Params]):
 
     request_id: RequestId
     client: ClientName
+    requester: ClientName | None = None
+    """In an open lab: whose share of the boards it takes, if not the client's own."""
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     params: Params
 
@@ -173,6 +175,8 @@ class ErrorKind(StrEnum):
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     REQUEST_ID_REUSED = "request_id_reused"
+    FORBIDDEN = "forbidden"
+    BUSY = "busy"
     STORE = "store"
     INTERNAL = "internal"
 

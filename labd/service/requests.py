@@ -22,6 +22,7 @@ from labd.service.messages import (
     BoardQuery,
     Envelope,
     JobAccepted,
+    JobDocument,
     JobPage,
     JobQuery,
     JobRef,
@@ -94,10 +95,10 @@ def list_boards(lab: Lab, session: Session, query: BoardQuery) -> Message:
 
 
 VERBS: Mapping[str, Verb] = {
-    "job.submit": Change(TypeAdapter(Envelope[JobSpec]), submit_job),
-    "job.cancel": Change(TypeAdapter(Envelope[JobRef]), cancel_job),
-    "job.get": Query(TypeAdapter(Envelope[JobRef]), get_job),
-    "job.list": Query(TypeAdapter(Envelope[JobQuery]), list_jobs),
-    "board.list": Query(TypeAdapter(Envelope[BoardQuery]), list_boards),
+    "job.submit": Change(TypeAdapter(Envelope[JobSpec]), submit_job, JobAccepted),
+    "job.cancel": Change(TypeAdapter(Envelope[JobRef]), cancel_job, JobAccepted),
+    "job.get": Query(TypeAdapter(Envelope[JobRef]), get_job, JobDocument),
+    "job.list": Query(TypeAdapter(Envelope[JobQuery]), list_jobs, JobPage),
+    "board.list": Query(TypeAdapter(Envelope[BoardQuery]), list_boards, BoardPage),
     **TRACE_VERBS,
 }

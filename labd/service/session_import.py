@@ -31,6 +31,7 @@ from labd.errors import ConflictError, LabError, NotFoundError, RequestError, Sc
 from labd.keep.space import SpaceState
 from labd.model.database import Database
 from labd.model.ledger_imports import KeptTrace, MeasuredElsewhere, add_measured, imported_jobs, known_traces
+from labd.service.access import Caller, Role
 from labd.service.exchange import Asked, Done, nothing, once
 from labd.service.lab import Lab
 from labd.service.messages import Envelope
@@ -62,11 +63,13 @@ class Brought:
 class SessionImport:
     """`trace.import`. All but the rows is made before the transaction, in a thread."""
 
-    _ENVELOPE = TypeAdapter(Envelope[SessionRef])
+    envelope = TypeAdapter(Envelope[SessionRef])
+    result = SessionImported
+    role = Role.ADMIN
 
-    async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
+    async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
         """Import a session of the inbox, or tell as what it was imported. Raises as every verb does."""
-        envelope = self._ENVELOPE.validate_json(payload)
+        envelope = self.envelope.validate_json(payload)
         async with _brought(lab, envelope.params.session) as found:
 
             def change(session: DatabaseSession, asked: Asked) -> Done:
@@ -75,7 +78,7 @@ class SessionImport:
                 )
                 return Done(SessionImported(jobs=jobs).model_dump(mode="json"), nothing)
 
-            return await once(lab, verb, envelope, change)
+            return await once(lab, verb, envelope, change, caller)
 
 
 async def sweep_imports(database: Database, data_dir: Path, traces_dir: Path) -> None:

@@ -12,6 +12,7 @@ from labd.keep.collect import commit, decide, foreign_names
 from labd.keep.retention import Going
 from labd.model import ledger_traces
 from labd.model.tables import Job, Run, Score, Trace
+from labd.service.access import Caller, Role
 from labd.service.documents import score_document, trace_url
 from labd.service.exchange import Asked, Change, Done, Query, Verb, nothing, once
 from labd.service.lab import Lab
@@ -79,11 +80,13 @@ class Collection:
     after each deletion: two who go by one look would let go twice of what is needed.
     """
 
-    _ENVELOPE = TypeAdapter(Envelope[TraceCollection])
+    envelope = TypeAdapter(Envelope[TraceCollection])
+    result = Collected
+    role = Role.ADMIN
 
-    async def answer(self, lab: Lab, verb: str, payload: bytes) -> dict[str, Any]:
+    async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
         """Decide, and unless it is a dry run commit; the files are deleted after the commit."""
-        envelope = self._ENVELOPE.validate_json(payload)
+        envelope = self.envelope.validate_json(payload)
         dry_run = envelope.params.dry_run
         missing_bytes = lab.space().reclaim_bytes if dry_run else 0
         going, foreign = await lab.database.read(lambda session: _decided(lab, session, missing_bytes))
@@ -95,7 +98,7 @@ class Collection:
             told = _collected(gone, len(going[AT_ONCE:]) + len(gone), foreign, dry_run=False)
             return Done(told.model_dump(mode="json"), lab.collect)
 
-        return await once(lab, verb, envelope, change)
+        return await once(lab, verb, envelope, change, caller)
 
 
 def _decided(lab: Lab, session: Session, missing_bytes: int) -> tuple[list[Going], list[str]]:
@@ -155,10 +158,10 @@ def _summary(trace: Trace, run: Run, traces_url: str) -> TraceSummary:
 
 
 TRACE_VERBS: Mapping[str, Verb] = {
-    "trace.list": Query(TypeAdapter(Envelope[TraceQuery]), list_traces),
-    "trace.get": Query(TypeAdapter(Envelope[TraceRef]), get_trace),
-    "trace.pin": Change(TypeAdapter(Envelope[TracePin]), pin_trace),
-    "trace.unpin": Change(TypeAdapter(Envelope[TraceRef]), unpin_trace),
+    "trace.list": Query(TypeAdapter(Envelope[TraceQuery]), list_traces, TracePage),
+    "trace.get": Query(TypeAdapter(Envelope[TraceRef]), get_trace, TraceDetails),
+    "trace.pin": Change(TypeAdapter(Envelope[TracePin]), pin_trace, TraceSummary),
+    "trace.unpin": Change(TypeAdapter(Envelope[TraceRef]), unpin_trace, TraceSummary),
     "trace.gc": Collection(),
     "trace.import": SessionImport(),
 }
