@@ -16,21 +16,23 @@ from sqlmodel import Session, SQLModel, col, func, select
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
 from labd.model.causes import Cause, Ending
+from labd.model.ledger_events import LABD, note, note_of_run
+from labd.model.ledger_leases import grant_lease, interrupt_checks, release_of_run
 from labd.model.states import (
     BoardState,
     InstrumentState,
     JobState,
+    LeasePurpose,
     RunState,
     RunStep,
     TraceState,
     TrialState,
     check_transition,
 )
-from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+from labd.model.tables import Board, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
 
-# A client waits while these are written: as rows of the table, not as objects, they take half of the time.
+# A client waits while it is written: as a row of the table, not as an object, it takes half of the time.
 _ADD_JOB = insert(SQLModel.metadata.tables["job"])
-_ADD_EVENT = insert(SQLModel.metadata.tables["event"])
 
 CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
@@ -56,27 +58,19 @@ def _key(row: Job | Run | Trial) -> int:
 
 
 def _job_event(session: Session, job: Job, now: datetime, reason: str = "") -> None:
-    event = {"at": now, "kind": "job", "subject": str(job.id), "state": job.state, "reason": reason, "job_id": job.id}
-    session.connection().execute(_ADD_EVENT, event)
+    note(session, now, kind="job", subject=str(job.id), state=job.state, reason=reason, job_id=job.id)
 
 
 def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> None:
-    session.add(event_of_run(session, _key(run), now, kind="run", subject=str(run.id), state=run.state, reason=reason))
-
-
-def event_of_run(
-    session: Session, run_id: int, now: datetime, *, kind: str, subject: str, state: str, reason: str = ""
-) -> Event:
-    """An event that names the run it belongs to, with its job and its board."""
-    run = _run(session, run_id)
-    return Event(
-        at=now,
-        kind=kind,
-        subject=subject,
-        state=state,
+    note(
+        session,
+        now,
+        kind="run",
+        subject=str(run.id),
+        state=run.state,
         reason=reason,
         job_id=run.job_id,
-        run_id=run_id,
+        run_id=run.id,
         board_id=run.board_id,
     )
 
@@ -123,8 +117,9 @@ def _end_job(session: Session, job: Job, ending: Ending, now: datetime) -> None:
 
 
 def free_boards(session: Session) -> set[str]:
-    """Ids of boards that are online, so without a lease."""
-    return set(session.exec(select(Board.id).where(Board.state == BoardState.ONLINE)))
+    """Ids of boards that are online and without a lease."""
+    leased = select(Lease.board_id).where(col(Lease.released_at).is_(None))
+    return set(session.exec(select(Board.id).where(Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))))
 
 
 def queued_jobs(session: Session) -> list[Job]:
@@ -135,11 +130,22 @@ def queued_jobs(session: Session) -> list[Job]:
 # --- runs and leases ------------------------------------------------------------------------------------------
 
 
-def start_run(session: Session, job_id: int, board_id: str, now: datetime, lease_s: float) -> Run:
+def start_run(
+    session: Session, job_id: int, board_id: str, now: datetime, lease_s: float, *, resources: Iterable[str] = ()
+) -> Run:
     """Begin an attempt: the job runs, the board is busy and a lease holds it until `now + lease_s`.
 
+    Args:
+        session: Where it is written.
+        job_id: The job.
+        board_id: The board.
+        now: When.
+        lease_s: How long the run may hold the board, s.
+        resources: What the run holds beside the board.
+
     Raises:
-        StateError: the job is not queued, or the board not free.
+        StateError: the job is not queued, the board not free, or one of the resources held. Nothing may be committed
+            of the transaction.
     """
     job = _job(session, job_id)
     job.state = check_transition(f"job {job_id}", job.state, JobState.RUNNING)
@@ -148,8 +154,16 @@ def start_run(session: Session, job_id: int, board_id: str, now: datetime, lease
     session.add(job)
     session.add(run)
     session.flush()
-    expires_at = now + timedelta(seconds=lease_s)
-    session.add(Lease(board_id=board_id, run_id=_key(run), granted_at=now, expires_at=expires_at))
+    grant_lease(
+        session,
+        board_id,
+        LeasePurpose.RUN,
+        LABD,
+        resources,
+        now=now,
+        expires_at=now + timedelta(seconds=lease_s),
+        run_id=_key(run),
+    )
     set_board_state(session, board_id, BoardState.BUSY, f"run {run.id} of job {job_id}", now)
     _job_event(session, job, now)
     _run_event(session, run, now)
@@ -193,16 +207,18 @@ def end_run(session: Session, run_id: int, ending: Ending, now: datetime) -> Run
         job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
         session.add(job)
         _job_event(session, job, now, ending.cause or "")
-    for lease in session.exec(select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))).all():
-        lease.released_at = now
-        session.add(lease)
+    release_of_run(session, run_id, now)
     if session.get_one(Board, run.board_id).state is BoardState.BUSY:
         set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
     return run
 
 
 def interrupt_runs(session: Session, now: datetime) -> list[Run]:
-    """End every run that a dead daemon left running as interrupted; their jobs are queued again."""
+    """End every run that a dead daemon left running as interrupted, and every check; their jobs are queued again.
+
+    Reservations are kept as they are: they are people's.
+    """
+    interrupt_checks(session, now)
     left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
     return [end_run(session, _key(run), Ending(Cause.DAEMON_DIED, f"at step {run.step}"), now) for run in left]
 
@@ -234,18 +250,13 @@ def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now
     trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.REFUSED)
     trial.cause, trial.detail = cause, detail
     session.add(trial)
-    event = event_of_run(
-        session, trial.run_id, now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause
-    )
-    session.add(event)
+    note_of_run(session, trial.run_id, now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause)
 
 
 def start_trace(session: Session, trace: Trace) -> None:
     """Note a trace before its first sample."""
     session.add(trace)
-    session.add(
-        event_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
-    )
+    note_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
 
 
 def end_trace(
@@ -256,7 +267,7 @@ def end_trace(
     trace.state = check_transition(f"trace {trace_id}", trace.state, state)
     trace.rows, trace.bytes, trace.sha256 = rows, size, sha256
     session.add(trace)
-    session.add(event_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state))
+    note_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state)
 
 
 def add_score(session: Session, score: Score) -> None:
@@ -266,7 +277,7 @@ def add_score(session: Session, score: Score) -> None:
 
 def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
     """Note that the free space of the lab has come into another state."""
-    session.add(Event(at=now, kind="lab", subject=lab, state=state, reason=notice))
+    note(session, now, kind="lab", subject=lab, state=state, reason=notice)
 
 
 # --- boards and instruments -----------------------------------------------------------------------------------
@@ -282,7 +293,7 @@ def set_board_state(session: Session, board_id: str, state: BoardState, reason: 
         board.state = check_transition(f"board {board_id}", board.state, state)
     board.reason, board.changed_at = reason, now
     session.add(board)
-    session.add(Event(at=now, kind="board", subject=board_id, state=state, reason=reason, board_id=board_id))
+    note(session, now, kind="board", subject=board_id, state=state, reason=reason, board_id=board_id)
     return board
 
 
@@ -304,5 +315,5 @@ def set_instrument_state(
     if identity is not None:
         row.identity = identity
     session.add(row)
-    session.add(Event(at=now, kind="instrument", subject=instrument_id, state=state, reason=reason))
+    note(session, now, kind="instrument", subject=instrument_id, state=state, reason=reason)
     return row

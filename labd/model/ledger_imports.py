@@ -15,8 +15,9 @@ from sqlmodel import Session, col, select
 from labd.benchmarks import Mode
 from labd.model import ledger
 from labd.model.causes import Ending
+from labd.model.ledger_events import note, note_of_run
 from labd.model.states import BoardState, JobState, RunState, RunStep, TraceState, TrialState
-from labd.model.tables import Event, Job, Run, Score, Trace, Trial, Window
+from labd.model.tables import Job, Run, Score, Trace, Trial, Window
 
 IMPORTED_BOARD = "Imported"
 """The board of such runs. No board of a lab can be called so: theirs are lower case."""
@@ -139,10 +140,8 @@ def add_measured(session: Session, measured: MeasuredElsewhere, *, client: str, 
     session.flush()
     assert run.id is not None, "rows have their number after a flush"
     reason = ending.cause or ""
-    session.add(Event(at=now, kind="job", subject=str(job.id), state=job.state, reason=reason, job_id=job.id))
-    session.add(
-        ledger.event_of_run(session, run.id, now, kind="run", subject=str(run.id), state=run.state, reason=reason)
-    )
+    note(session, now, kind="job", subject=str(job.id), state=job.state, reason=reason, job_id=job.id)
+    note_of_run(session, run.id, now, kind="run", subject=str(run.id), state=run.state, reason=reason)
     _add_trials(session, run.id, measured.trials)
     for kept in measured.traces:
         session.add(
@@ -157,7 +156,7 @@ def add_measured(session: Session, measured: MeasuredElsewhere, *, client: str, 
                 started_at=kept.started_at,
             )
         )
-        session.add(ledger.event_of_run(session, run.id, now, kind="trace", subject=kept.id, state=TraceState.SEALED))
+        note_of_run(session, run.id, now, kind="trace", subject=kept.id, state=TraceState.SEALED)
     for made in measured.scores:
         score = Score(
             run_id=run.id, scorer=made.scorer, inputs=dict(made.inputs), result=dict(made.result), created_at=now

@@ -19,7 +19,7 @@ from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, NotFoundError
 from labd.model.kept import AgeLimit, Kept
-from labd.model.ledger import event_of_run
+from labd.model.ledger_events import note_of_run
 from labd.model.states import RunState, TraceState, check_transition
 from labd.model.tables import Job, Run, Trace, UtcDateTime
 
@@ -251,6 +251,4 @@ def _closed(trace: Trace) -> None:
 
 def _note(session: Session, trace: Trace, now: datetime, reason: str) -> None:
     session.add(trace)
-    session.add(
-        event_of_run(session, trace.run_id, now, kind="trace", subject=trace.id, state=trace.state, reason=reason)
-    )
+    note_of_run(session, trace.run_id, now, kind="trace", subject=trace.id, state=trace.state, reason=reason)

@@ -1,0 +1,166 @@
+"""The lab's holds on boards and on what they share: granted, released, and reclaimed when their holder is gone.
+
+A board has one lease in force at most, and a resource one holder: the database itself refuses a second one, so two
+decisions that both found a board free cannot both have it. As in `labd.model.ledger`, every function takes a session
+and the time, and none commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import delete, insert
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, SQLModel, col, or_, select
+
+from labd.errors import StateError
+from labd.model.ledger_events import note
+from labd.model.states import LeasePurpose, ReservationState, RunState
+from labd.model.tables import Board, Check, Hold, Lease, Reservation, Run
+
+_HOLD = insert(SQLModel.metadata.tables["hold"])
+
+
+def grant_lease(
+    session: Session,
+    board_id: str,
+    purpose: LeasePurpose,
+    owner: str,
+    resources: Iterable[str],
+    *,
+    now: datetime,
+    expires_at: datetime,
+    run_id: int | None = None,
+    check_id: int | None = None,
+    reservation_id: int | None = None,
+) -> Lease:
+    """Hold a board and everything that it needs for itself, until `expires_at` at the latest.
+
+    The board's state stays as it is: whoever grants the lease says what the board is then.
+
+    Args:
+        session: Where it is written.
+        board_id: The board; it must be known to the ledger.
+        purpose: What for; exactly the number of that kind is given.
+        owner: Who holds it: a person, or `labd`.
+        resources: What else is held, by name, such as `channel psu-1/1`.
+        now: From when on.
+        expires_at: When it may be reclaimed from whoever is still there.
+        run_id, check_id, reservation_id: Whom it serves.
+
+    Raises:
+        StateError: the board or one of the resources is held already. The transaction must be rolled back.
+    """
+    served = {
+        LeasePurpose.RUN: run_id,
+        LeasePurpose.CHECK: check_id,
+        LeasePurpose.RESERVATION: reservation_id,
+    }
+    if served[purpose] is None or sum(number is not None for number in served.values()) != 1:
+        raise StateError(f"a lease for a {purpose} serves exactly one", where=f"board {board_id}")
+    lease = Lease(
+        board_id=board_id,
+        purpose=purpose,
+        owner=owner,
+        run_id=run_id,
+        check_id=check_id,
+        reservation_id=reservation_id,
+        granted_at=now,
+        expires_at=expires_at,
+    )
+    try:
+        session.add(lease)
+        session.flush()
+        holds = [{"resource": resource, "lease_id": lease.id} for resource in sorted(set(resources))]
+        if holds:
+            session.connection().execute(_HOLD, holds)
+    except IntegrityError as error:
+        raise StateError(
+            "is held already, or shares what it needs with one that is", where=f"board {board_id}"
+        ) from error
+    return lease
+
+
+def release_lease(session: Session, lease_id: int, now: datetime) -> Lease:
+    """Let go of a board and of all that was held with it; harmless if that has happened."""
+    lease = session.get_one(Lease, lease_id)
+    if lease.released_at is None:
+        lease.released_at = now
+        session.add(lease)
+        session.connection().execute(delete(Hold).where(col(Hold.lease_id) == lease_id))
+    return lease
+
+
+def leases_in_force(session: Session) -> list[Lease]:
+    """All leases that were not released, oldest first."""
+    return list(session.exec(select(Lease).where(col(Lease.released_at).is_(None)).order_by(col(Lease.id))))
+
+
+def held_resources(session: Session) -> frozenset[str]:
+    """Names of everything but boards that a lease holds now."""
+    return frozenset(session.exec(select(Hold.resource)))
+
+
+def release_of_run(session: Session, run_id: int, now: datetime) -> None:
+    """Let go of what a run held."""
+    query = select(Lease.id).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))
+    for lease_id in session.exec(query).all():
+        release_lease(session, _number(lease_id), now)
+
+
+def interrupt_checks(session: Session, now: datetime) -> list[Check]:
+    """End every check that a dead daemon left under way, without a verdict, and let go of what it held."""
+    left = session.exec(select(Check).where(col(Check.ended_at).is_(None)).order_by(col(Check.id))).all()
+    for check in left:
+        check.ended_at = now
+        session.add(check)
+        held = select(Lease.id).where(Lease.check_id == check.id, col(Lease.released_at).is_(None))
+        for lease_id in session.exec(held).all():
+            release_lease(session, _number(lease_id), now)
+    return list(left)
+
+
+def reclaim_leases(session: Session, now: datetime) -> list[Lease]:
+    """Release leases whose run, check or reservation has ended: nobody is behind them any more.
+
+    Whoever is still there is not cut off here, even past the lease's end: a run and a check meet their own deadlines,
+    and a reservation is ended by its warden.
+
+    Returns:
+        The leases that were released, whose boards may still be under power.
+    """
+    orphaned = (
+        select(Lease, Board.state)
+        .join(Board)
+        .outerjoin(Run, col(Lease.run_id) == col(Run.id))
+        .outerjoin(Check, col(Lease.check_id) == col(Check.id))
+        .outerjoin(Reservation, col(Lease.reservation_id) == col(Reservation.id))
+        .where(col(Lease.released_at).is_(None))
+        .where(
+            or_(
+                col(Run.state) != RunState.RUNNING,
+                col(Check.ended_at).is_not(None),
+                col(Reservation.state) == ReservationState.ENDED,
+            )
+        )
+        .order_by(col(Lease.id))
+    )
+    found = session.exec(orphaned).all()
+    for lease, state in found:
+        release_lease(session, _number(lease.id), now)
+        note(
+            session,
+            now,
+            kind="board",
+            subject=lease.board_id,
+            state=state,
+            reason=f"reclaimed: the {lease.purpose} that held it has ended",
+            board_id=lease.board_id,
+        )
+    return [lease for lease, _ in found]
+
+
+def _number(row_id: int | None) -> int:
+    assert row_id is not None, "rows that were read have their number"
+    return row_id
