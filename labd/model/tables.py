@@ -84,6 +84,9 @@ class Job(SQLModel, table=True):
             postgresql_where=text("state IN ('queued', 'running', 'parked')"),
         ),
         Index("job_by_end", "ended_at"),
+        Index(
+            "job_of_labd", "id", sqlite_where=text("requester = 'labd'"), postgresql_where=text("requester = 'labd'")
+        ),
         Index("job_of_night", "night_id", "cell", unique=True),
         {"sqlite_autoincrement": True},  # a removed job's number is never given again
     )
@@ -217,8 +220,14 @@ class Board(SQLModel, table=True):
     """Failures of its own since it last passed a check."""
     checked_at: datetime | None = _time(nullable=True)
     """When it last passed or failed a check."""
+    well_at: datetime | None = _time(nullable=True)
+    """When it last passed a check or completed a run, or was first seen."""
+    returned_at: datetime | None = _time(nullable=True)
+    """When it last came back from quarantine or maintenance: failures before that count against it no more."""
     check_due_at: datetime | None = _time(nullable=True)
-    """When its health is looked at next; None for as lab.toml says from `checked_at` on."""
+    """When its health is looked at next; None for as lab.toml says from `well_at` on."""
+    check_trigger: CheckTrigger | None = Field(default=None, sa_type=_by_value(CheckTrigger))
+    """Why it is looked at then, if somebody asked; None for as its state says."""
 
 
 class Instrument(SQLModel, table=True):

@@ -28,11 +28,16 @@ def upgrade() -> None:
     live = sa.text("state IN ('queued', 'running', 'parked')")
     op.create_index("job_live", "job", ["state", "id"], sqlite_where=live, postgresql_where=live)
     op.create_index("job_by_end", "job", ["ended_at"])
+    own = sa.text("requester = 'labd'")
+    op.create_index("job_of_labd", "job", ["id"], sqlite_where=own, postgresql_where=own)
     op.create_index("job_of_night", "job", ["night_id", "cell"], unique=True)
     with op.batch_alter_table("board") as board:
         board.add_column(sa.Column("strikes", sa.Integer(), nullable=False, server_default="0"))
         board.add_column(sa.Column("checked_at", _TIME, nullable=True))
+        board.add_column(sa.Column("well_at", _TIME, nullable=True))
+        board.add_column(sa.Column("returned_at", _TIME, nullable=True))
         board.add_column(sa.Column("check_due_at", _TIME, nullable=True))
+        board.add_column(sa.Column("check_trigger", sa.String(32), nullable=True))
     _create_holds()
     with op.batch_alter_table("request") as request:
         request.add_column(sa.Column("requester", sa.String(), nullable=False, server_default=""))
@@ -150,12 +155,12 @@ def downgrade() -> None:
         request.drop_column("params")
         request.drop_column("requester")
     with op.batch_alter_table("board") as board:
-        for column in ("check_due_at", "checked_at", "strikes"):
+        for column in ("check_trigger", "check_due_at", "returned_at", "well_at", "checked_at", "strikes"):
             board.drop_column(column)
     op.execute("UPDATE board SET state = 'offline' WHERE state NOT IN ('online', 'busy', 'offline')")
     op.execute("UPDATE instrument SET state = 'offline' WHERE state NOT IN ('online', 'offline')")
     op.execute("UPDATE job SET state = 'failed' WHERE state = 'parked'")
-    for index in ("job_of_night", "job_by_end", "job_live"):
+    for index in ("job_of_labd", "job_of_night", "job_by_end", "job_live"):
         op.drop_index(index, "job")
     with op.batch_alter_table("job") as job:
         for column in ("cell", "night_id", "avoid", "estimate_s", "requirement", "deadline", "priority", "requester"):
