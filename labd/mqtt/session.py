@@ -120,7 +120,7 @@ class MqttSession:
                 group.create_task(self._show_progress(client), name="mqtt-progress")
                 # In the body, not beside it: a group that only waits for its tasks leaves a cancel count behind when
                 # one of them fails (CPython 3.11), and `run` could not tell that from being cancelled.
-                await self._hear(client, requests)
+                await self._hear(client, telling, requests)
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):
                 async with asyncio.timeout(FAREWELL_S):
@@ -129,10 +129,12 @@ class MqttSession:
 
     # --- requests ---------------------------------------------------------------------------------------------
 
-    async def _hear(self, client: aiomqtt.Client, requests: asyncio.TaskGroup) -> None:
+    async def _hear(self, client: aiomqtt.Client, telling: Telling, requests: asyncio.TaskGroup) -> None:
         async for message in client.messages:
-            verb = self._topics.verb_of(message.topic.value)
             payload = message.payload
+            if isinstance(payload, bytes) and telling.recall.heard(message.topic.value, payload):
+                continue
+            verb = self._topics.verb_of(message.topic.value)
             # Brokers have sent what was not subscribed to; an empty payload only clears a retained message.
             if verb is None or not isinstance(payload, bytes) or not payload:
                 continue

@@ -32,6 +32,11 @@ class Topics:
         return f"{self.root}/status"
 
     @property
+    def told(self) -> str:
+        """How far the broker has everything, retained; for labd alone."""
+        return f"{self.root}/told"
+
+    @property
     def event(self) -> str:
         """Every state change, numbered."""
         return f"{self.root}/event"
@@ -56,6 +61,10 @@ class Topics:
     def progress(self, job_id: int) -> str:
         """How far a running job is."""
         return f"{self.root}/job/{job_id}/progress"
+
+    def below(self, path: str) -> str:
+        """A topic by its path below the root, as documents name theirs."""
+        return f"{self.root}/{path}"
 
     @property
     def jobs(self) -> str:

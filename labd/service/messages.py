@@ -384,6 +384,13 @@ class Offline(Message):
     state: Literal[LabState.OFFLINE] = LabState.OFFLINE
 
 
+class Told(Message):
+    """How far the broker has everything: number and time of an event. The last will cannot overwrite it."""
+
+    until: int
+    at: datetime
+
+
 class EventDocument(Message):
     """One state change."""
 

@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import Session, col, func, or_, select
+from sqlmodel import Session, col, func, select
 
 from labd.model.tables import Event, Job, Mark, Run
-from labd.service.documents import board_documents, event_document, instrument_documents, job_documents
+from labd.service.documents import LIVE_JOBS, event_document, job_documents
 from labd.service.lab import Lab
-from labd.service.messages import BoardDocument, EventDocument, InstrumentDocument, JobDocument
+from labd.service.messages import EventDocument, Told
+from labd.service.shelf import BOARDS, INSTRUMENTS, Shelf, Shown
 
 BATCH = 100
 """Most events of one batch."""
+SHELVES: tuple[Shelf, ...] = (BOARDS, INSTRUMENTS)
+"""All that is kept at the broker beside the jobs and the lab's status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +28,23 @@ class News:
     """Events, and the present state of everything that they touch."""
 
     events: Sequence[EventDocument]
-    jobs: Sequence[JobDocument]
-    boards: Sequence[BoardDocument]
-    instruments: Sequence[InstrumentDocument]
+    shown: Sequence[Shown]
 
 
 def read_news(session: Session, lab: Lab, after: int) -> News:
     """The next events after number `after`, in order, with what they changed."""
     events = session.exec(select(Event).where(col(Event.id) > after).order_by(col(Event.id)).limit(BATCH)).all()
     if not events:
-        return News((), (), (), ())
-    kinds = {event.kind for event in events}
-    boards = {event.board_id for event in events if event.board_id is not None}
-    instruments = {event.subject for event in events if event.kind == "instrument"}
-    return News(
-        events=[event_document(event) for event in events],
-        jobs=job_documents(session, sorted(_touched_jobs(session, events)), lab.traces_url),
-        boards=[board for board in board_documents(session, lab.config) if board.id in boards] if boards else (),
-        instruments=[row for row in instrument_documents(session, lab.config) if row.id in instruments]
-        if "instrument" in kinds
-        else (),
-    )
+        return News((), ())
+    shown = shown_jobs(session, lab, sorted(_touched_jobs(session, events)))
+    for shelf in SHELVES:
+        shown.extend(shelf.touched(session, lab, events))
+    return News([event_document(event) for event in events], shown)
+
+
+def shown_jobs(session: Session, lab: Lab, job_ids: Sequence[int]) -> list[Shown]:
+    """The documents of these jobs."""
+    return [Shown(f"job/{job.id}", job) for job in job_documents(session, job_ids, lab.traces_url)]
 
 
 def _touched_jobs(session: Session, events: Sequence[Event]) -> set[int]:
@@ -56,9 +55,40 @@ def _touched_jobs(session: Session, events: Sequence[Event]) -> set[int]:
     return jobs
 
 
+def everything(session: Session, lab: Lab) -> list[Shown]:
+    """All that is kept at the broker but the jobs, which may be many, and the lab's status."""
+    return [shown for shelf in SHELVES for shown in shelf.every(session, lab)]
+
+
+def kept_jobs(session: Session, ended_after: datetime, ended_max: int) -> list[int]:
+    """Numbers of the jobs that belong at the broker: those that have not ended, newest first, then at most `ended_max`
+    that ended after `ended_after`, the last ended first.
+    """
+    live = session.exec(select(Job.id).where(LIVE_JOBS).order_by(col(Job.id).desc()))
+    ended = session.exec(
+        select(Job.id).where(col(Job.ended_at) > ended_after).order_by(col(Job.ended_at).desc()).limit(ended_max)
+    )
+    return [job_id for jobs in (live, ended) for job_id in jobs if job_id is not None]
+
+
+def expired_jobs(session: Session, after: datetime, until: datetime) -> list[int]:
+    """Numbers of jobs that ended after `after`, and not after `until`."""
+    query = select(Job.id).where(col(Job.ended_at) > after, col(Job.ended_at) <= until).order_by(col(Job.id))
+    return [job_id for job_id in session.exec(query) if job_id is not None]
+
+
+# --- how far the telling has come -----------------------------------------------------------------------------
+
+
 def newest_event(session: Session) -> int:
     """Number of the newest event; 0 if there is none."""
     return session.exec(select(func.max(Event.id))).one() or 0
+
+
+def holds(session: Session, told: Told) -> bool:
+    """Whether this database is the one of which `told` was said: it is not if it comes from an older backup."""
+    event = session.get(Event, told.until)
+    return told.until == 0 or (event is not None and event.at == told.at)
 
 
 def marked(session: Session, reader: str) -> int:
@@ -70,20 +100,3 @@ def marked(session: Session, reader: str) -> int:
 def set_mark(session: Session, reader: str, number: int) -> None:
     """Note how far `reader` came."""
     session.merge(Mark(reader=reader, number=number))
-
-
-def kept_jobs(session: Session, ended_after: datetime, beyond: int, limit: int) -> list[int]:
-    """Numbers of jobs above `beyond` that have not ended, or not before `ended_after`; lowest first."""
-    query = (
-        select(Job.id)
-        .where(or_(col(Job.ended_at).is_(None), col(Job.ended_at) > ended_after), col(Job.id) > beyond)
-        .order_by(col(Job.id))
-        .limit(limit)
-    )
-    return [job_id for job_id in session.exec(query) if job_id is not None]
-
-
-def expired_jobs(session: Session, after: datetime, until: datetime) -> list[int]:
-    """Numbers of jobs that ended after `after`, and not after `until`."""
-    query = select(Job.id).where(col(Job.ended_at) > after, col(Job.ended_at) <= until).order_by(col(Job.id))
-    return [job_id for job_id in session.exec(query) if job_id is not None]
