@@ -3,6 +3,7 @@
 `load` gives the models or raises with all faults; `inspect` gives faults, warnings and capabilities beside them.
 """
 
+from labd.config.changes import Changes, Difference, changes, fixed_changes
 from labd.config.endpoints import EMBEDDED
 from labd.config.live import LiveConfig
 from labd.config.models import (
@@ -28,10 +29,13 @@ from labd.config.models import (
     User,
 )
 from labd.config.reading import Inspection, inspect, load
+from labd.config.sharing import resources_of
 
 __all__ = [
     "EMBEDDED",
     "Board",
+    "Changes",
+    "Difference",
     "Firmware",
     "Flash",
     "Health",
@@ -53,6 +57,9 @@ __all__ = [
     "Supply",
     "Timing",
     "User",
+    "changes",
+    "fixed_changes",
     "inspect",
     "load",
+    "resources_of",
 ]

@@ -280,6 +280,12 @@ class Board(Model):
     clock_ppm: float = Field(default=100.0, gt=0)
     """Half width of the error of the board's own clock, which its lap times count in, ppm."""
 
+    @property
+    def instruments(self) -> frozenset[str]:
+        """Ids of all instruments that it is wired to."""
+        wired = (self.supply, self.measure, self.timing)
+        return frozenset(each.instrument for each in wired if each is not None)
+
     @field_validator("capabilities", mode="before")
     @classmethod
     def _plain(cls, capabilities: Any) -> Any:

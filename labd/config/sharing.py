@@ -17,6 +17,19 @@ from labd.config.places import KeyPath
 _Uses = Callable[[Board], Iterator[tuple[KeyPath, str]]]
 
 
+def resources_of(board: Board) -> frozenset[str]:
+    """Names of all that only one board can have at a time, and that this one has while it is in use.
+
+    Its serial port, the channels and the pin that it is wired to, its flash probe, and what `resources` names.
+    """
+    channels = {(board.supply.instrument, board.supply.channel)}
+    if board.measure is not None:
+        channels.add((board.measure.instrument, board.measure.channel))
+    held = {f"channel {instrument}/{channel}" for instrument, channel in channels} | set(board.resources)
+    held |= {use for uses in (_ports, _timing_pins, _flashers) for _, use in uses(board)}
+    return frozenset(held)
+
+
 def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrument]) -> list[Finding]:
     """Look for two boards on one id, port, channel or pin, and for a pin that is a timing and a sync pin at once."""
     found = list(_same_ids(boards))
