@@ -2,6 +2,9 @@
 
 An instrument that is down costs the runs that need it and nothing else; the daemon goes on and tries it again.
 
+What `lab.toml` says of an instrument may change while runs use it. They keep what they began with; whoever comes later
+waits until they are done and the instrument has been taken over, so that a device is never opened twice.
+
 An output that could not be switched off is a debt. It is paid before anybody gets the instrument again, and tried for
 again and again meanwhile; until then the instrument stays closed, so that nothing feeds its own watchdog.
 """
@@ -10,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 import structlog
@@ -34,6 +37,7 @@ from labd.bench.shield import shielded
 from labd.clock import WALL, Clock
 from labd.model import ledger
 from labd.model.database import Database
+from labd.model.ledger_lab import REMOVED
 from labd.model.states import InstrumentState
 
 OPEN_S = 10.0
@@ -44,7 +48,6 @@ CLOSE_S = 5.0
 """Longest wait for an instrument to be closed, s."""
 DEBT_S = 1.0
 """Pause between two tries to switch off an output that would not go off, s."""
-
 Device = TypeVar("Device")
 
 
@@ -62,6 +65,27 @@ class _Slot:
     """Channels that have to be switched off and are not known to be."""
     doubtful: bool = False
     """Whether the device is in a state that only a new connection puts right."""
+    users: int = 0
+    """Runs and checks that have it in hand."""
+    wanted: config.Instrument | None = None
+    """What lab.toml says of it by now; None if it is not there any more."""
+    outputs: frozenset[int] = frozenset()
+    """Channels to switch off before it is let go of."""
+    gone: bool = False
+    """Whether it has been let go of for good."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless it waits to be taken over."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether lab.toml has said something else of it since."""
+        return self.wanted != self.settings
+
+
+def _slot_of(settings: config.Instrument) -> _Slot:
+    slot = _Slot(settings, wanted=settings)
+    slot.settled.set()
+    return slot
 
 
 class Devices:
@@ -81,7 +105,8 @@ class Devices:
         database: Database,
         clock: Clock = WALL,
     ) -> None:
-        self._slots = {settings.id: _Slot(settings) for settings in instruments}
+        self._slots = {settings.id: _slot_of(settings) for settings in instruments}
+        self._to_take_over = asyncio.Event()
         self._drivers = drivers
         self._database = database
         self._clock = clock
@@ -116,7 +141,7 @@ class Devices:
 
     def settings(self, instrument_id: str) -> config.Instrument:
         """What lab.toml says of an instrument."""
-        return self._slots[instrument_id].settings
+        return self._slot(instrument_id).settings
 
     async def instrument(self, instrument_id: str) -> Instrument:
         """The instrument of that id as such, for its identity and its health. Raises `ConnectError`."""
@@ -128,11 +153,12 @@ class Devices:
         Raises:
             ConnectError: the output is not known to be off yet.
         """
-        self._slots[instrument_id].debts.add(channel)
+        slot = self._slot(instrument_id)
+        slot.debts.add(channel)
         try:
             await self.supply(instrument_id)
         finally:
-            if self._slots[instrument_id].debts and (self._collector is None or self._collector.done()):
+            if slot.debts and (self._collector is None or self._collector.done()):
                 self._collector = asyncio.create_task(self._collect(), name="outputs-to-switch-off")
 
     @asynccontextmanager
@@ -143,16 +169,106 @@ class Devices:
         """
         async with AsyncExitStack() as held:
             for instrument_id in sorted(set(instrument_ids)):  # in one order, so that no two wait for each other
-                await held.enter_async_context(self._slots[instrument_id].trigger)
+                await held.enter_async_context(self._slot(instrument_id).trigger)
             yield
 
     def doubt(self, instrument_id: str) -> None:
         """Have the instrument opened anew before its next use: it was left in a state that nobody knows."""
-        self._slots[instrument_id].doubtful = True
+        self._slot(instrument_id).doubtful = True
+
+    @asynccontextmanager
+    async def in_use(self, instrument_ids: Iterable[str], within_s: float) -> AsyncIterator[None]:
+        """Have these instruments as they are configured now until the end of the block.
+
+        Args:
+            instrument_ids: The instruments.
+            within_s: Longest wait for one that is to be taken over, s: others may still use it as it was.
+
+        Raises:
+            ConnectError: one of them is not there any more, or was not taken over in time.
+        """
+        ids = sorted(instrument_ids)
+        try:
+            async with asyncio.timeout(within_s):
+                while stale := [slot for slot in map(self._slot, ids) if slot.stale]:
+                    await stale[0].settled.wait()
+        except TimeoutError as error:
+            message = f"instrument {stale[0].settings.id} is still in use as it was before lab.toml was changed"
+            raise ConnectError(message) from error
+        used = [self._slot(each) for each in ids]
+        for slot in used:
+            slot.users += 1
+        try:
+            yield
+        finally:
+            for slot in used:
+                slot.users -= 1
+            self._to_take_over.set()
+
+    def reconfigure(
+        self, instruments: Iterable[config.Instrument], outputs: Mapping[str, frozenset[int]] = MappingProxyType({})
+    ) -> None:
+        """Go by another `lab.toml` from now on; `take_over` does what that asks for.
+
+        Args:
+            instruments: All that there are now. Their drivers are installed.
+            outputs: Channels that have fed boards so far, by instrument: they go off before one is let go of.
+        """
+        wanted = {settings.id: settings for settings in instruments}
+        for instrument_id, slot in self._slots.items():
+            slot.wanted = wanted.pop(instrument_id, None)
+            slot.outputs = outputs.get(instrument_id, frozenset())
+            if slot.stale:
+                slot.settled.clear()
+            else:
+                slot.settled.set()
+        self._slots |= {settings.id: _slot_of(settings) for settings in wanted.values()}
+        self._to_take_over.set()
+
+    async def take_over(self) -> None:
+        """Reopen instruments that were changed, and let go of removed ones, when nobody uses them; never returns."""
+        while True:
+            await self._to_take_over.wait()
+            self._to_take_over.clear()
+            for slot in [slot for slot in self._slots.values() if slot.stale and not slot.users]:
+                await self._take_over(slot)
+
+    async def _take_over(self, slot: _Slot) -> None:
+        instrument_id = slot.settings.id
+        async with slot.lock:
+            if slot.device is not None or slot.debts:
+                await self._leave_dark(slot)
+            await self._close(slot)
+            if slot.wanted is not None:
+                slot.settings, slot.state = slot.wanted, None
+                slot.settled.set()
+            else:
+                del self._slots[instrument_id]
+                slot.gone = True
+                slot.settled.set()
+                await self._note(slot, InstrumentState.OFFLINE, reason=REMOVED)
+        self._log.info("instrument_taken_over", instrument=instrument_id, removed=slot.gone)
+        if not slot.gone:
+            try:
+                await self.instrument(instrument_id)
+            except ConnectError as error:
+                self._log.warning("instrument_not_reopened", instrument=instrument_id, error=str(error))
+
+    async def _leave_dark(self, slot: _Slot) -> None:
+        """Switch off what an instrument feeds before it is let go of; if it does not obey, its own watchdog will do."""
+        slot.debts |= slot.outputs
+        try:
+            if slot.device is None:
+                await self._open(slot)
+            await self._pay(slot)
+        except ConnectError as error:
+            channels = sorted(slot.debts)
+            self._log.error("outputs_left_on", instrument=slot.settings.id, channels=channels, error=str(error))
+            slot.debts.clear()
 
     async def survey(self) -> None:
         """Ask every instrument once how it is, and note it."""
-        for instrument_id in self._slots:
+        for instrument_id in list(self._slots):
             try:
                 await self.instrument(instrument_id)
             except ConnectError as error:
@@ -168,9 +284,16 @@ class Devices:
                 except ConnectError as error:
                     self._log.warning("output_still_on", instrument=instrument_id, error=str(error))
 
+    def _slot(self, instrument_id: str) -> _Slot:
+        if slot := self._slots.get(instrument_id):
+            return slot
+        raise ConnectError(f"there is no instrument {instrument_id} in lab.toml any more")
+
     async def _get(self, instrument_id: str, role: type[Device]) -> Device:
-        slot = self._slots[instrument_id]
+        slot = self._slot(instrument_id)
         async with slot.lock:
+            if slot.gone:
+                raise ConnectError(f"instrument {instrument_id} has been taken out of lab.toml")
             if slot.device is not None and (slot.doubtful or not await self._is_well(slot)):
                 await self._close(slot)
             if slot.device is None:

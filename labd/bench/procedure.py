@@ -30,7 +30,10 @@ async def perform(plan: RunPlan, bench: Bench) -> Ending:
     run = Run(plan, bench)
     run.report(step=RunStep.LEASED)
     try:
-        async with asyncio.timeout(plan.lease_s):
+        async with (
+            bench.devices.in_use(plan.board.instruments, plan.lease_s),
+            asyncio.timeout(plan.lease_s),
+        ):
             supply = await bench.devices.supply(plan.board.supply.instrument)
             await _put_image(run, supply)
             async with _board_up(run, supply) as dut:
