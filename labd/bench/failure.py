@@ -19,6 +19,7 @@ from drivers.api import (
 from labd.dut.errors import DutLineError, DutProtocolError, DutRebootedError, DutRefusedError, DutSilentError
 from labd.errors import DutError, LabError, StoreError, TraceError, is_disk_full
 from labd.model.causes import Cause
+from labd.model.checks import CheckStep
 from labd.model.states import RunStep
 
 
@@ -53,12 +54,12 @@ _CAUSES: tuple[tuple[type[Exception], Cause], ...] = (
 """First match wins, so branches stand before their root."""
 
 
-def failure_of(error: Exception, *, step: RunStep) -> RunFailedError | None:
+def failure_of(error: Exception, *, step: RunStep | CheckStep) -> RunFailedError | None:
     """The failure that `error` amounts to; None for one that nobody foresaw.
 
     Args:
         error: What was raised.
-        step: Where in the run.
+        step: Where in the run or check.
     """
     if isinstance(error, RunFailedError):
         return error

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
-from drivers.api import DriverError, PowerSupply, SerialLine
+from drivers.api import PowerSupply
 from labd.bench.conclude import conclude
-from labd.bench.failure import RunFailedError, failing_as, failure_of
+from labd.bench.failure import RunFailedError, failure_of
 from labd.bench.flashing import digest_of, ensure_image
+from labd.bench.lines import open_line
 from labd.bench.measure import measure
 from labd.bench.plan import RunPlan
 from labd.bench.power import discharge, powered
@@ -79,7 +80,8 @@ async def _put_image(run: Run, supply: PowerSupply) -> None:
 async def _board_up(run: Run, supply: PowerSupply) -> AsyncIterator[DutSession]:
     """Power the board and shake hands; the line is open before, so that not a byte of its banner is missed."""
     plan = run.plan
-    async with _line(run) as line:
+    wiring = plan.board.serial
+    async with open_line(run.bench.drivers, wiring, wiring.baud_for(plan.mode)) as line:
         await run.enter(RunStep.POWER_ON)
         async with (
             powered(run.bench.devices, supply, plan.board, plan.voltage_v) as set_v,
@@ -89,17 +91,6 @@ async def _board_up(run: Run, supply: PowerSupply) -> AsyncIterator[DutSession]:
             await run.enter(RunStep.HANDSHAKE)
             await _handshake(run, dut)
             yield dut
-
-
-@asynccontextmanager
-async def _line(run: Run) -> AsyncIterator[SerialLine]:
-    wiring = run.plan.board.serial
-    driver = run.bench.drivers[wiring.driver]
-    options = driver.options.model_validate({"port": wiring.port, "baud": wiring.baud_for(run.plan.mode)})
-    async with AsyncExitStack() as held:
-        with failing_as(Cause.SERIAL_LOST, DriverError):
-            line = await held.enter_async_context(driver.open(options))
-        yield line
 
 
 async def _handshake(run: Run, dut: DutSession) -> None:
