@@ -62,6 +62,9 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     POISON = "poison"
+    UNREADABLE = "unreadable"
+    LAB_STOPPED = "lab_stopped"
+    BOARD_REMOVED = "board_removed"
     DAEMON_STOPPED = "daemon_stopped"
     DAEMON_DIED = "daemon_died"
     DEADLINE_MISSED = "deadline_missed"
@@ -248,6 +251,24 @@ _MEANINGS = {
         Blame.JOB,
         "The job failed on several boards, or the daemon died with it again and again, so it was parked.",
         "Look at its runs; release it to try again, or cancel it.",
+    ),
+    Cause.UNREADABLE: Meaning(
+        RunState.FAILED,
+        Blame.LAB,
+        "This version of labd does not understand the job as it is stored, so it was parked.",
+        "Release it under a version of labd that does, or cancel it.",
+    ),
+    Cause.LAB_STOPPED: Meaning(
+        RunState.INTERRUPTED,
+        Blame.LAB,
+        "The lab was stopped in an emergency while the run was on.",
+        "Nothing: the job is queued again, and starts when the lab is resumed.",
+    ),
+    Cause.BOARD_REMOVED: Meaning(
+        RunState.INTERRUPTED,
+        Blame.LAB,
+        "The board was taken out of lab.toml before the run had begun.",
+        "Nothing: the job is queued again.",
     ),
     Cause.DAEMON_STOPPED: Meaning(
         RunState.INTERRUPTED,

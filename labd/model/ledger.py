@@ -6,18 +6,20 @@ keeps rows usable after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, true
 from sqlmodel import Session, SQLModel, col, func, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
-from labd.model.causes import Cause, Ending
+from labd.model.attempts import Attempt, Judge, Sequel, Terms, Verdict
+from labd.model.causes import Blame, Cause, Ending
 from labd.model.ledger_events import LABD, note, note_of_run
 from labd.model.ledger_leases import grant_lease, interrupt_checks, release_of_run
+from labd.model.ledger_share import charge
 from labd.model.states import (
     BoardState,
     InstrumentState,
@@ -29,10 +31,12 @@ from labd.model.states import (
     TrialState,
     check_transition,
 )
-from labd.model.tables import Board, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+from labd.model.tables import Board, Check, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
 
 # A client waits while it is written: as a row of the table, not as an object, it takes half of the time.
 _ADD_JOB = insert(SQLModel.metadata.tables["job"])
+
+_BARE = Terms()
 
 CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
@@ -79,10 +83,49 @@ def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> N
 
 
 def submit_job(
-    session: Session, *, benchmark: str, mode: Mode, client: str, spec: dict[str, Any], now: datetime
+    session: Session,
+    *,
+    benchmark: str,
+    mode: Mode,
+    client: str,
+    spec: dict[str, Any],
+    now: datetime,
+    requester: str = "",
+    priority: int = 0,
+    deadline: datetime | None = None,
+    requirement: str | None = None,
+    estimate_s: float = 0.0,
+    night_id: int | None = None,
+    cell: int | None = None,
 ) -> Job:
-    """Add a queued job. The row that is returned is a copy: read it again to change it."""
-    job = Job(benchmark=benchmark, mode=mode, client=client, spec=spec, submitted_at=now)
+    """Add a queued job. The row that is returned is a copy: read it again to change it.
+
+    Args:
+        session: Where it is written.
+        benchmark, mode, spec: What is measured, as it was asked for.
+        client: Who sent it.
+        now: When.
+        requester: Who is charged for it; empty for the client.
+        priority: Its level, -10 to 10.
+        deadline: When it has to have started.
+        requirement: What it asks of a board, in canonical JSON; None to have it read from `spec`.
+        estimate_s: How long a run of it should take, s.
+        night_id, cell: The expansion of a sweep that it belongs to, and its place there.
+    """
+    job = Job(
+        benchmark=benchmark,
+        mode=mode,
+        client=client,
+        requester=requester or client,
+        priority=priority,
+        deadline=deadline,
+        requirement=requirement,
+        estimate_s=estimate_s,
+        night_id=night_id,
+        cell=cell,
+        spec=spec,
+        submitted_at=now,
+    )
     key = session.connection().execute(_ADD_JOB, job.model_dump(exclude={"id"})).inserted_primary_key
     assert key is not None, "an insert of one row tells its key"
     job.id = key[0]
@@ -91,7 +134,7 @@ def submit_job(
 
 
 def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
-    """Cancel a queued job at once; of a running one it is noted, and its run has to be stopped.
+    """Cancel a job that waits or is parked at once; of a running one it is noted, and its run has to be stopped.
 
     Raises:
         NotFoundError: there is no such job.
@@ -100,7 +143,7 @@ def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
     job = _job(session, job_id)
     if job.state.ended:
         raise ConflictError(f"job {job_id} has already ended as {job.state}", where="params.id")
-    if job.state is JobState.QUEUED:
+    if job.state is not JobState.RUNNING:
         _end_job(session, job, Ending(Cause.CANCELLED), now)
     elif job.cancel_requested_at is None:
         job.cancel_requested_at = now
@@ -116,6 +159,42 @@ def _end_job(session: Session, job: Job, ending: Ending, now: datetime) -> None:
     _job_event(session, job, now, ending.cause or "")
 
 
+def expire_job(session: Session, job_id: int, now: datetime) -> Job | None:
+    """End a queued job whose deadline has passed; None if it does not wait any more, or has time yet."""
+    job = session.get(Job, job_id)
+    if job is None or job.state is not JobState.QUEUED or job.deadline is None or job.deadline > now:
+        return None
+    _end_job(session, job, Ending(Cause.EXPIRED, f"it had to start by {job.deadline.isoformat()}"), now)
+    return job
+
+
+def park_job(session: Session, job_id: int, ending: Ending, now: datetime) -> Job | None:
+    """Lay a queued job aside for a person to look at; None if it does not wait any more."""
+    job = session.get(Job, job_id)
+    if job is None or job.state is not JobState.QUEUED:
+        return None
+    _park(session, job, ending, now)
+    return job
+
+
+def release_job(session: Session, job_id: int, now: datetime) -> Job:
+    """Queue a parked job again, with all its attempts forgiven: any board will do, and its retries begin anew.
+
+    Raises:
+        NotFoundError: there is no such job.
+        ConflictError: it is not parked.
+    """
+    job = _job(session, job_id)
+    if job.state is not JobState.PARKED:
+        raise ConflictError(
+            f"job {job_id} is {job.state}, not parked", where="params.id", remedy="only parked jobs can be released"
+        )
+    job.forgiven = _attempts(session, job_id)
+    job.cause, job.detail, job.avoid = None, "", []
+    _queue_again(session, job, now, "released")
+    return job
+
+
 def free_boards(session: Session) -> set[str]:
     """Ids of boards that are online and without a lease."""
     leased = select(Lease.board_id).where(col(Lease.released_at).is_(None))
@@ -125,6 +204,19 @@ def free_boards(session: Session) -> set[str]:
 def queued_jobs(session: Session) -> list[Job]:
     """All queued jobs in the order in which they were submitted."""
     return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(col(Job.id))))
+
+
+def _park(session: Session, job: Job, ending: Ending, now: datetime) -> None:
+    job.state = check_transition(f"job {job.id}", job.state, JobState.PARKED)
+    job.cause, job.detail = ending.cause, ending.detail
+    session.add(job)
+    _job_event(session, job, now, f"{ending.cause}: {ending.detail}")
+
+
+def _queue_again(session: Session, job: Job, now: datetime, reason: str) -> None:
+    job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
+    session.add(job)
+    _job_event(session, job, now, reason)
 
 
 # --- runs and leases ------------------------------------------------------------------------------------------
@@ -149,8 +241,7 @@ def start_run(
     """
     job = _job(session, job_id)
     job.state = check_transition(f"job {job_id}", job.state, JobState.RUNNING)
-    attempts = session.exec(select(func.count()).select_from(Run).where(Run.job_id == job_id)).one()
-    run = Run(job_id=job_id, attempt=attempts + 1, board_id=board_id, started_at=now)
+    run = Run(job_id=job_id, attempt=_attempts(session, job_id) + 1, board_id=board_id, started_at=now)
     session.add(job)
     session.add(run)
     session.flush()
@@ -170,6 +261,10 @@ def start_run(
     return run
 
 
+def _attempts(session: Session, job_id: int) -> int:
+    return session.exec(select(func.count()).select_from(Run).where(Run.job_id == job_id)).one()
+
+
 def set_step(session: Session, run_id: int, step: RunStep, facts: dict[str, Any] | None = None) -> None:
     """Note how far a run has come, and what was read back so far."""
     run = _run(session, run_id)
@@ -186,10 +281,19 @@ def set_firmware(session: Session, run_id: int, sha256: str) -> None:
     session.add(run)
 
 
-def end_run(session: Session, run_id: int, ending: Ending, now: datetime) -> Run:
-    """End an attempt, free its lease and board, and give its job the state that follows.
+def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms: Terms = _BARE) -> Run:
+    """End an attempt: free what it held, charge its requester, and give its job and its board the state that follows.
 
-    An interrupted job is queued again, unless its cancellation was accepted meanwhile.
+    A board that the end may be the fault of, by itself or by an instrument of it, is suspect from here on, so that no
+    other job starts there before it was looked at; one that completes a run has no strikes any more.
+
+    Args:
+        session: Where it is written.
+        run_id: The run.
+        ending: How it ended.
+        now: When.
+        terms: What becomes of the job, and how its requester's account fades. A job whose cancellation was accepted is
+            never tried again.
     """
     run = _run(session, run_id)
     run.state = check_transition(f"run {run_id}", run.state, ending.state)
@@ -199,28 +303,89 @@ def end_run(session: Session, run_id: int, ending: Ending, now: datetime) -> Run
     for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)).all():
         refuse_trial(session, _key(trial), ending.cause or Cause.INTERNAL, ending.detail, now)
     job = _job(session, run.job_id)
-    if ending.state is not RunState.INTERRUPTED:
-        _end_job(session, job, ending, now)
-    elif job.cancel_requested_at is not None:
-        _end_job(session, job, Ending(Cause.CANCELLED), now)
-    else:
-        job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
-        session.add(job)
-        _job_event(session, job, now, ending.cause or "")
-    release_of_run(session, run_id, now)
-    if session.get_one(Board, run.board_id).state is BoardState.BUSY:
-        set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
+    _settle_job(session, job, ending, now, terms.judge)
+    held_s = release_of_run(session, run_id, now)
+    if ending.state is not RunState.INTERRUPTED:  # what the lab broke off is nobody's to pay for
+        charge(session, job.requester, held_s, now, terms.half_life_s)
+    _rest_board(session, run, ending, now)
     return run
 
 
-def interrupt_runs(session: Session, now: datetime) -> list[Run]:
+def _settle_job(session: Session, job: Job, ending: Ending, now: datetime, judge: Judge) -> None:
+    verdict = judge(_history(session, job)) if ending.cause is not None else Verdict(Sequel.ENDED)
+    if verdict.sequel is Sequel.ENDED:
+        _end_job(session, job, ending, now)
+    elif job.cancel_requested_at is not None:
+        _end_job(session, job, Ending(Cause.CANCELLED), now)
+    elif verdict.sequel is Sequel.PARKED:
+        job.avoid = list(verdict.avoid)
+        _park(session, job, Ending(Cause.POISON, verdict.reason), now)
+    else:
+        job.avoid = list(verdict.avoid)
+        _queue_again(session, job, now, f"{ending.cause}: {verdict.reason}" if verdict.reason else f"{ending.cause}")
+
+
+def _history(session: Session, job: Job) -> list[Attempt]:
+    """The attempts that count, oldest first; the one that ends now is the last."""
+    runs = session.exec(
+        select(Run).where(Run.job_id == job.id, Run.attempt > job.forgiven).order_by(col(Run.attempt))
+    ).all()
+    return [
+        Attempt(run.board_id, run.cause, recovered=run.cause is not None and _recovered_since(session, run))
+        for run in runs
+    ]
+
+
+def _recovered_since(session: Session, run: Run) -> bool:
+    """Whether the board of a run has done well after it: completed another run, or passed a check."""
+    completed = select(Run.id).where(
+        Run.board_id == run.board_id, col(Run.id) > run.id, Run.state == RunState.COMPLETED
+    )
+    if session.exec(completed.limit(1)).first() is not None:
+        return True
+    passed = select(Check.id).where(
+        Check.board_id == run.board_id, Check.passed == true(), col(Check.started_at) >= run.ended_at
+    )
+    return session.exec(passed.limit(1)).first() is not None
+
+
+def _rest_board(session: Session, run: Run, ending: Ending, now: datetime) -> None:
+    board = session.get_one(Board, run.board_id)
+    if ending.cause is None:
+        board.strikes, board.well_at = 0, now
+        session.add(board)
+    if board.state is not BoardState.BUSY:  # a person or a check has said otherwise meanwhile
+        return
+    if ending.cause is not None and ending.cause.meaning.blame in (Blame.BOARD, Blame.INSTRUMENT):
+        set_board_state(session, run.board_id, BoardState.SUSPECT, f"run {run.id} ended as {ending.cause}", now)
+    else:
+        set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
+
+
+def interrupt_runs(session: Session, now: datetime, terms: Terms = _BARE) -> list[Run]:
     """End every run that a dead daemon left running as interrupted, and every check; their jobs are queued again.
 
     Reservations are kept as they are: they are people's.
     """
     interrupt_checks(session, now)
+    return interrupt_unserved(session, now, frozenset(), terms)
+
+
+def interrupt_unserved(session: Session, now: datetime, served: Collection[int], terms: Terms = _BARE) -> list[Run]:
+    """End every run that is said to be on, but that nothing serves, as interrupted.
+
+    Args:
+        session: Where it is written.
+        now: When.
+        served: Runs that a task of this daemon serves.
+        terms: As for `end_run`.
+    """
     left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
-    return [end_run(session, _key(run), Ending(Cause.DAEMON_DIED, f"at step {run.step}"), now) for run in left]
+    return [
+        end_run(session, _key(run), Ending(Cause.DAEMON_DIED, f"at step {run.step}"), now, terms)
+        for run in left
+        if _key(run) not in served
+    ]
 
 
 # --- what a run measures --------------------------------------------------------------------------------------

@@ -102,11 +102,18 @@ def held_resources(session: Session) -> frozenset[str]:
     return frozenset(session.exec(select(Hold.resource)))
 
 
-def release_of_run(session: Session, run_id: int, now: datetime) -> None:
-    """Let go of what a run held."""
-    query = select(Lease.id).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))
-    for lease_id in session.exec(query).all():
-        release_lease(session, _number(lease_id), now)
+def release_of_run(session: Session, run_id: int, now: datetime) -> float:
+    """Let go of what a run held, and return for how long it held it, s.
+
+    That is at most as long as the lease was meant for: a clock that is set forward costs nobody a day.
+    """
+    held_s = 0.0
+    query = select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))
+    for lease in session.exec(query).all():
+        release_lease(session, _number(lease.id), now)
+        meant_s = (lease.expires_at - lease.granted_at).total_seconds()
+        held_s += min(max(0.0, (now - lease.granted_at).total_seconds()), meant_s)
+    return held_s
 
 
 def interrupt_checks(session: Session, now: datetime) -> list[Check]:

@@ -109,6 +109,8 @@ class Job(SQLModel, table=True):
     """How long a run of it should take, s."""
     avoid: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     """Boards that it failed on: it goes to another one if there is one."""
+    forgiven: int = 0
+    """Attempts up to this number were forgiven when the job was released: they count for no retry."""
     night_id: int | None = Field(default=None, foreign_key="night.id")
     """Which expansion of a sweep it belongs to; None for a job of its own."""
     cell: int | None = None

@@ -65,5 +65,6 @@ def add_trace(
         return
     ledger.end_trace(session, trace_id, state, rows=10, size=SIZE, sha256="ab", now=at)
     ledger.end_run(session, run.id, Ending(cause), at)
+    ledger.set_board_state(session, "b1", BoardState.ONLINE, "", at)  # whatever the run made of it
     if archived:
         ledger_traces.archive_trace(session, trace_id, at)

@@ -89,7 +89,7 @@ async def test_pages_of_traces_run_from_the_newest_to_the_oldest(database: Datab
 
 async def test_what_decides_about_a_trace_is_read_with_it(database: Database) -> None:
     def fill(session: Session) -> None:
-        add_trace(session, "t-1", labels={"keep": "yes"}, ending=Ending(Cause.BOARD_SILENT))
+        add_trace(session, "t-1", labels={"keep": "yes"}, ending=Ending(Cause.SCORE_FAILED))
         add_trace(session, "t-2", state=TraceState.RECORDING)
         ledger_traces.pin_trace(session, "t-1", "for the paper", NOW)
 

@@ -111,7 +111,7 @@ async def test_jobs_fill_the_boards_and_the_next_one_starts_when_a_board_is_free
         assert board_of[jobs[3]] == board_of[jobs[1]]
 
 
-async def test_a_failed_run_keeps_its_cause_and_frees_its_board(tmp_path: Path) -> None:
+async def test_a_failed_run_keeps_its_cause_and_its_board_is_looked_at_first(tmp_path: Path) -> None:
     async with lab(tmp_path) as (database, work, dispatcher, _):
         job_id = await submit(database, "b1")
         dispatcher.wake()
@@ -120,7 +120,7 @@ async def test_a_failed_run_keeps_its_cause_and_frees_its_board(tmp_path: Path) 
         job = await until(database, job_id, JobState.FAILED)
         assert (job.cause, job.detail) == (Cause.BOARD_SILENT, "nothing came")
         board = await database.read(lambda session: session.get_one(Board, "b1"))
-        assert board.state is BoardState.ONLINE
+        assert (board.state, board.reason) == (BoardState.SUSPECT, "run 1 ended as board_silent")
 
 
 async def test_a_cancelled_run_is_cleaned_up_and_ends_its_job(tmp_path: Path) -> None:

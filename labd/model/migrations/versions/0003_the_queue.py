@@ -22,6 +22,7 @@ def upgrade() -> None:
         job.add_column(sa.Column("requirement", sa.String(), nullable=True))
         job.add_column(sa.Column("estimate_s", sa.Float(), nullable=False, server_default="0"))
         job.add_column(sa.Column("avoid", sa.JSON(), nullable=False, server_default="[]"))
+        job.add_column(sa.Column("forgiven", sa.Integer(), nullable=False, server_default="0"))
         job.add_column(sa.Column("night_id", sa.Integer(), sa.ForeignKey("night.id", name="job_night"), nullable=True))
         job.add_column(sa.Column("cell", sa.Integer(), nullable=True))
     op.execute("UPDATE job SET requester = client")
@@ -163,7 +164,17 @@ def downgrade() -> None:
     for index in ("job_of_labd", "job_of_night", "job_by_end", "job_live"):
         op.drop_index(index, "job")
     with op.batch_alter_table("job") as job:
-        for column in ("cell", "night_id", "avoid", "estimate_s", "requirement", "deadline", "priority", "requester"):
+        for column in (
+            "cell",
+            "night_id",
+            "forgiven",
+            "avoid",
+            "estimate_s",
+            "requirement",
+            "deadline",
+            "priority",
+            "requester",
+        ):
             job.drop_column(column)
         job.create_index("ix_job_state", ["state"])
     op.drop_table("night")
