@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
@@ -35,7 +35,7 @@ from drivers.api import (
 from labd import config
 from labd.bench.shield import shielded
 from labd.clock import WALL, Clock
-from labd.model import ledger
+from labd.model import ledger_health
 from labd.model.database import Database
 from labd.model.ledger_lab import REMOVED
 from labd.model.states import InstrumentState
@@ -266,13 +266,23 @@ class Devices:
             self._log.error("outputs_left_on", instrument=slot.settings.id, channels=channels, error=str(error))
             slot.debts.clear()
 
-    async def survey(self) -> None:
-        """Ask every instrument once how it is, and note it."""
-        for instrument_id in list(self._slots):
+    async def survey(self, left_alone: Collection[str] = ()) -> None:
+        """Ask every instrument once how it is, and note it; those in a person's hands are let go of and not asked."""
+        for instrument_id, slot in list(self._slots.items()):
+            if instrument_id in left_alone:
+                await self._let_go(slot)
+                continue
             try:
                 await self.instrument(instrument_id)
             except ConnectError as error:
                 self._log.warning("instrument_survey_failed", instrument=instrument_id, error=str(error))
+
+    async def _let_go(self, slot: _Slot) -> None:
+        """Close an instrument that no run has in hand, so that a person can talk to it."""
+        async with slot.lock:
+            if not slot.users and not slot.debts:
+                slot.state = None
+                await self._close(slot)
 
     async def _collect(self) -> None:
         """Try to switch off what is owed until nothing is."""
@@ -324,9 +334,13 @@ class Devices:
                 await slot.device.check()
         except (DeviceError, EdgesLostError) as error:
             self._log.warning("instrument_reported_errors", instrument=slot.settings.id, error=str(error))
+            await self._note(slot, InstrumentState.SUSPECT, reason=str(error))
         except (DriverError, TimeoutError) as error:
             self._log.warning("instrument_found_dead", instrument=slot.settings.id, error=str(error))
             return False
+        else:
+            if slot.state is InstrumentState.SUSPECT:
+                await self._note(slot, InstrumentState.ONLINE)
         return True
 
     async def _open(self, slot: _Slot) -> None:
@@ -360,12 +374,12 @@ class Devices:
     async def _note(
         self, slot: _Slot, state: InstrumentState, *, reason: str = "", identity: dict[str, Any] | None = None
     ) -> None:
-        if slot.state is state and state is InstrumentState.OFFLINE:
+        if slot.state is state and state is not InstrumentState.ONLINE:
             return
         slot.state = state
         settings, now = slot.settings, self._clock.now()
         await self._database.write(
-            lambda session: ledger.set_instrument_state(
+            lambda session: ledger_health.note_instrument(
                 session, settings.id, settings.driver, state, now, reason=reason, identity=identity
             )
         )
