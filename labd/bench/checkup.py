@@ -39,6 +39,8 @@ IDLE_PAUSE_S = 0.02
 IDLE_READINGS = 10
 FLASH_S = 300.0
 """Longest time to compare and write an image, s."""
+TAKE_OVER_S = 10.0
+"""Longest wait for an instrument that lab.toml says something else of by now, s."""
 SPARE_S = 60.0
 """Added to a check's deadline for instruments that have to be opened anew, s."""
 
@@ -115,7 +117,7 @@ async def examine(plan: CheckPlan, bench: Bench) -> Examination:
     notes = _Notes()
     log = structlog.get_logger().bind(board=plan.board.id)
     try:
-        async with asyncio.timeout(plan.deadline_s):
+        async with asyncio.timeout(plan.deadline_s), bench.devices.in_use(plan.board.instruments, TAKE_OVER_S):
             await _examine(plan, bench, notes)
     except Exception as error:
         task = asyncio.current_task()
