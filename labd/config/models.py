@@ -307,6 +307,8 @@ class Firmware(Model):
     benchmark: str
     target: str
     images: dict[Mode, Path]
+    clock_mhz: float | None = Field(default=None, gt=0)
+    """The clock that the image sets, MHz, for jobs that ask for one; None: it is not known."""
 
 
 class LabConfig(Model):
