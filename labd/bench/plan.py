@@ -19,6 +19,13 @@ ROUND_S = 10.0
 """Added for each round, s: commits, and edges that have to come in."""
 
 
+USUAL_PREPARE_S = 15.0
+"""Usual time before the first trial, s: discharging, comparing the image, handshake, calibration; writing is rare."""
+USUAL_ROUND_S = 0.5
+"""Usual time of a round beside its window and its warm-ups, s, plus the load at 9600 baud."""
+USUAL_LOAD_S_PER_BYTE = 2.5e-3
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """One run of one job on one board.
@@ -83,3 +90,10 @@ def lease_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float, 
         window_s = 2.0 * (timed_s + SLOWEST_S * benchmark.warmups)
     load_s = LOAD_S_PER_BYTE * len(benchmark.inputs().payload(0))
     return PREPARE_S + rounds_of(benchmark, mode, trials) * (window_s + load_s + ROUND_S)
+
+
+def estimate_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float) -> float:
+    """How long such a run usually takes, s: for plans and previews, not for deadlines; the arguments as in `RunPlan`."""
+    window_s = 0.0 if mode is Mode.ACCURACY else 1.2 * min_window_s  # windows come out a little long
+    round_s = USUAL_ROUND_S + USUAL_LOAD_S_PER_BYTE * len(benchmark.inputs().payload(0)) + window_s
+    return USUAL_PREPARE_S + rounds_of(benchmark, mode, trials) * round_s
