@@ -19,6 +19,7 @@ from sqlmodel import Session
 
 from drivers.api import Driver, driver_loaders
 from labd.bench.devices import Devices
+from labd.bench.emergency import EmergencyOff
 from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
 from labd.bench.progress import ProgressFeed
@@ -33,20 +34,24 @@ from labd.keep.reserve import Reserve
 from labd.keep.s3 import open_archive
 from labd.keep.space import SpaceWatch, free_bytes
 from labd.keep.store import TraceStore
-from labd.model import ledger
+from labd.model import ledger, ledger_lab
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState
 from labd.mqtt.broker import embedded_broker
 from labd.mqtt.endpoint import Endpoint, endpoint
 from labd.mqtt.session import MqttSession
-from labd.notify import keep_alive, notify
+from labd.notify import keep_alive, notify, on_terminal
 from labd.occupancy import occupied
 from labd.schedule.dispatcher import Dispatcher
 from labd.service.lab import Lab
+from labd.service.reload import Reloader
 from labd.service.session_import import sweep_imports
 from labd.service.work import LabWork
 from labd.web.server import serve_traces
+
+Reread = Callable[[], LabConfig]
+"""Reads the file of a lab again, whole. Raises `ConfigError`."""
 
 OUTPUTS_OFF_S = 20.0
 """Longest time a supply may take to switch off at a start, s."""
@@ -56,20 +61,26 @@ TOLD_S = 2.0
 """Longest wait at a stop until the ends of the runs are told, s."""
 
 
-async def serve(config: LabConfig, clock: Clock = WALL) -> None:
-    """Run the lab until SIGTERM, SIGINT or SIGHUP; then runs are interrupted, boards off, jobs queued again.
+async def serve(config: LabConfig, clock: Clock = WALL, *, reread: Reread | None = None) -> None:
+    """Run the lab until SIGTERM or SIGINT; then runs are interrupted, boards off, jobs queued again.
+
+    SIGHUP makes a daemon without a terminal read its file again. On a terminal it means that the terminal goes: nobody
+    is there to watch over boards under power any more, so it ends the daemon like SIGTERM.
 
     Args:
         config: The lab.
         clock: Dates its record and makes things due.
+        reread: Reads the file again that `config` was made from; None if it was made from none.
     """
     log = structlog.get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a terminal that goes must not leave outputs on
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     log.info("daemon_started", lab=config.lab.name)
-    async with running(config, clock):
+    async with running(config, clock, reread=reread) as reloader:
+        if reread is not None and not on_terminal():
+            loop.add_signal_handler(signal.SIGHUP, reloader.request)
         notify("READY=1")
         log.info("lab_ready", boards=len(config.board), instruments=len(config.instrument))
         await stop.wait()
@@ -79,8 +90,8 @@ async def serve(config: LabConfig, clock: Clock = WALL) -> None:
 
 
 @asynccontextmanager
-async def running(config: LabConfig, clock: Clock = WALL) -> AsyncIterator[None]:
-    """A lab at work inside the block.
+async def running(config: LabConfig, clock: Clock = WALL, *, reread: Reread | None = None) -> AsyncIterator[Reloader]:
+    """A lab at work inside the block; what it yields reads the lab's file again.
 
     Raises:
         LabError: the lab cannot start: another daemon runs it, or its data directory, its database, its broker's
@@ -95,12 +106,14 @@ async def running(config: LabConfig, clock: Clock = WALL) -> AsyncIterator[None]
             await _all_off(config, drivers)  # a full disk is no reason to leave boards under power
             raise
         await _all_off(config, drivers)
-        async with _working(LiveConfig(config), drivers, clock):
-            yield
+        async with _working(LiveConfig(config), drivers, clock, reread) as reloader:
+            yield reloader
 
 
 @asynccontextmanager
-async def _working(live: LiveConfig, drivers: Mapping[str, Driver], clock: Clock) -> AsyncIterator[None]:
+async def _working(
+    live: LiveConfig, drivers: dict[str, Driver], clock: Clock, reread: Reread | None
+) -> AsyncIterator[Reloader]:
     config = live.now
     traces = TraceStore(config.traces_dir, open_archive(config.store))
     await asyncio.to_thread(_prepare, config, traces)
@@ -119,9 +132,10 @@ async def _working(live: LiveConfig, drivers: Mapping[str, Driver], clock: Clock
                 traces=traces,
                 reserve=reserve,
                 archive_notice=archive_notice,
-            ),
+                reloading=partial(Reloader, drivers=drivers, reread=reread, loaders=driver_loaders),
+            ) as reloader,
         ):
-            yield
+            yield reloader
 
 
 async def _all_off(config: LabConfig, drivers: Mapping[str, Driver]) -> None:
@@ -181,6 +195,7 @@ async def _recover(config: LabConfig, database: Database, now: datetime) -> None
     await sweep_imports(database, config.lab.data_dir, config.traces_dir)
 
     def bring_up(session: Session) -> None:
+        ledger_lab.retire_boards(session, [board.id for board in config.board], now)
         for board in config.board:
             ledger.set_board_state(session, board.id, BoardState.ONLINE, "", now)
 
@@ -197,7 +212,8 @@ async def _at_work(
     traces: TraceStore,
     reserve: Reserve,
     archive_notice: Callable[[], str],
-) -> AsyncIterator[None]:
+    reloading: Callable[..., Reloader],
+) -> AsyncIterator[Reloader]:
     """Dispatcher and MQTT session; runs are stopped first, and their ends told, while the watchdog is still fed."""
     config, clock = live.now, bench.clock
     watch = SpaceWatch(config.keep, partial(free_bytes, config.traces_dir))
@@ -216,6 +232,13 @@ async def _at_work(
         space_changed=dispatcher.wake,
         now=clock.now,
     )
+    emergency = EmergencyOff(live, bench.devices)
+
+    def halt() -> None:
+        dispatcher.halt()
+        emergency.pull()
+
+    reloader = reloading(live, bench.devices, bench.database, wake=dispatcher.wake, clock=clock)
     lab = Lab(
         live=live,
         database=bench.database,
@@ -225,6 +248,9 @@ async def _at_work(
         space=lambda: watch.seen,
         archive=archive_notice,
         collect=housekeeper.wake,
+        halt=halt,
+        go_on=dispatcher.go_on,
+        reloader=reloader,
         now=clock.now,
     )
     await housekeeper.begin()
@@ -234,11 +260,15 @@ async def _at_work(
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
         surveying = group.create_task(_survey(bench.devices), name="survey")
         housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
+        stopping = group.create_task(emergency.run(), name="emergency-off")
+        reloads = group.create_task(reloader.run(), name="reloader")
         watchdog = group.create_task(keep_alive(), name="watchdog")
         try:
-            yield
+            yield reloader
         finally:
             surveying.cancel()
+            stopping.cancel()
+            reloads.cancel()
             housekeeping.cancel()
             dispatching.cancel()
             await asyncio.wait({dispatching})

@@ -27,6 +27,17 @@ def notify(message: str) -> None:
             structlog.get_logger().warning("service_manager_unreachable", error=str(error))
 
 
+def on_terminal() -> bool:
+    """Whether this process would go with a terminal; one that a service manager keeps would not."""
+    if os.environ.get("NOTIFY_SOCKET"):
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:  # there is no controlling terminal
+        return False
+    return True
+
+
 async def keep_alive() -> None:
     """Tell the service manager that the event loop turns; return at once if nobody asked for it."""
     period_us = int(os.environ.get("WATCHDOG_USEC", "0"))

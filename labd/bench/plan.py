@@ -93,7 +93,7 @@ def lease_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float, 
 
 
 def estimate_s(benchmark: Benchmark, mode: Mode, trials: int, min_window_s: float) -> float:
-    """How long such a run usually takes, s: for plans and previews, not for deadlines; the arguments as in `RunPlan`."""
+    """How long such a run usually takes, s: for plans and previews, not for deadlines; arguments as in `RunPlan`."""
     window_s = 0.0 if mode is Mode.ACCURACY else 1.2 * min_window_s  # windows come out a little long
     round_s = USUAL_ROUND_S + USUAL_LOAD_S_PER_BYTE * len(benchmark.inputs().payload(0)) + window_s
     return USUAL_PREPARE_S + rounds_of(benchmark, mode, trials) * round_s

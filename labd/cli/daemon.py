@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,14 +36,14 @@ LabFile = Annotated[Path, typer.Argument(help="The lab.toml of the rack.", show_
 
 @app.command()
 def run(path: LabFile) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C.
+    """Run the daemon until SIGTERM or Ctrl-C; without a terminal, SIGHUP makes it read lab.toml again.
 
     Exit status: 0 stopped, 1 it could not go on, 2 lab.toml cannot be used.
     """
     with _reported():
         config = load(path)
         configure(config.lab.log_level)
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, reread=partial(load, path.resolve())))
 
 
 @database.command("upgrade")

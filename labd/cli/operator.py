@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from labd.cli import board, job, session, trace
+from labd.cli import lab as the_lab
 from labd.cli.connection import Choice
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.add_typer(job.app, name="job")
 app.add_typer(board.app, name="board")
 app.add_typer(trace.app, name="trace")
+app.add_typer(the_lab.app, name="lab")
 app.add_typer(session.app, name="session")
 app.command("submit", help="Short for `job submit`.")(job.submit)
 app.command("jobs", help="Short for `job list`.")(job.list_)

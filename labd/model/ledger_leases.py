@@ -16,6 +16,7 @@ from sqlmodel import Session, SQLModel, col, or_, select
 
 from labd.errors import StateError
 from labd.model.ledger_events import note
+from labd.model.ledger_lab import refuse_if_stopped
 from labd.model.states import LeasePurpose, ReservationState, RunState
 from labd.model.tables import Board, Check, Hold, Lease, Reservation, Run
 
@@ -50,8 +51,9 @@ def grant_lease(
         run_id, check_id, reservation_id: Whom it serves.
 
     Raises:
-        StateError: the board or one of the resources is held already. The transaction must be rolled back.
+        StateError: the lab is stopped, or the board or one of the resources is held already. The transaction must be rolled back.
     """
+    refuse_if_stopped(session)
     served = {
         LeasePurpose.RUN: run_id,
         LeasePurpose.CHECK: check_id,

@@ -15,7 +15,7 @@ import structlog
 from labd.clock import WALL, Clock
 from labd.config import LiveConfig
 from labd.errors import StateError
-from labd.model import ledger
+from labd.model import ledger, ledger_lab
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.tables import Job, Run
@@ -68,6 +68,7 @@ class Dispatcher:
         self._news.set()
         self._running: dict[int, asyncio.Task[None]] = {}
         self._cancelled: set[int] = set()
+        self._halted = False
         self._log = structlog.get_logger()
 
     def wake(self) -> None:
@@ -80,8 +81,20 @@ class Dispatcher:
         if task := self._running.get(run_id):
             task.cancel()
 
+    def halt(self) -> None:
+        """Interrupt every run and begin none until `go_on`; the stop of the lab has been committed."""
+        self._halted = True
+        for task in self._running.values():
+            task.cancel()
+
+    def go_on(self) -> None:
+        """Begin runs again, after the lab's resumption has been committed."""
+        self._halted = False
+        self.wake()
+
     async def run(self) -> None:
         """Dispatch until cancelled; then every run is ended as interrupted before this returns."""
+        self._halted = await self._database.read(ledger_lab.stop_of) is not None
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._news.wait()
@@ -91,6 +104,8 @@ class Dispatcher:
                         self._launch(group, *started)
 
     async def _decide(self) -> list[Assignment]:
+        if self._halted:
+            return []
         jobs, free = await self._database.read(
             lambda session: (ledger.queued_jobs(session), ledger.free_boards(session))
         )
@@ -118,26 +133,34 @@ class Dispatcher:
 
     def _launch(self, group: asyncio.TaskGroup, job: Job, run: Run) -> None:
         assert run.id is not None, "a committed row has its id"
-        task = group.create_task(self._serve(job, run, run.id), name=f"run-{run.id}")
-        self._running[run.id] = task
-        if run.id in self._cancelled:  # asked for between the start's commit and here
-            task.cancel()
+        group.create_task(self._serve(job, run, run.id), name=f"run-{run.id}")
 
     async def _serve(self, job: Job, run: Run, run_id: int) -> None:
+        this_task = asyncio.current_task()
+        assert this_task is not None
         with structlog.contextvars.bound_contextvars(job=job.id, run=run_id, board=run.board_id):
             self._log.info("run_started", benchmark=job.benchmark, mode=job.mode, attempt=run.attempt)
             stopped: asyncio.CancelledError | None = None
             try:
+                # From here on a cancel is heard; one that came before, since the start's commit, is in the books.
+                self._running[run_id] = this_task
+                if run_id in self._cancelled or self._halted:
+                    raise asyncio.CancelledError
                 ending = await self._work.perform(job, run)
             except asyncio.CancelledError as error:
                 stopped = error
-                ending = Ending(Cause.CANCELLED if run_id in self._cancelled else Cause.DAEMON_STOPPED)
+                ending = Ending(self._why_cancelled(run_id))
             # From here on there is nothing to cancel: a cancel in the commit would lose the wake-up for the free board.
             self._running.pop(run_id, None)
             now = self._clock.now()
             await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now))
             self._log.info("run_ended", state=ending.state, cause=ending.cause, detail=ending.detail)
             self.wake()
-            if stopped is not None and run_id not in self._cancelled:
+            if stopped is not None and run_id not in self._cancelled and not self._halted:
                 raise stopped
             self._cancelled.discard(run_id)
+
+    def _why_cancelled(self, run_id: int) -> Cause:
+        if run_id in self._cancelled:
+            return Cause.CANCELLED
+        return Cause.LAB_STOPPED if self._halted else Cause.DAEMON_STOPPED

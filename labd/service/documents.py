@@ -17,9 +17,11 @@ from sqlmodel import Session, col, func, select
 from labd.benchmarks import Mode
 from labd.config import LabConfig
 from labd.keep.space import Space
+from labd.model import ledger_lab
 from labd.model.causes import Cause
-from labd.model.states import BoardState, JobState, TraceState
+from labd.model.states import BoardState, JobState, LeasePurpose, TraceState
 from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+from labd.schedule.caretaker import check_due_at
 from labd.service.messages import (
     BoardDocument,
     CauseDocument,
@@ -32,6 +34,7 @@ from labd.service.messages import (
     RunDocument,
     ScoreDocument,
     SpaceDocument,
+    StopDocument,
     TraceDocument,
     TrialDocument,
     WindowDocument,
@@ -136,10 +139,16 @@ def board_documents(session: Session, config: LabConfig) -> list[BoardDocument]:
         select(Lease.board_id, Lease.run_id, Run.job_id).join(Run).where(col(Lease.released_at).is_(None))
     )
     holder = {board_id: (run_id, job_id) for board_id, run_id, job_id in held}
+    leases = {
+        lease.board_id: lease
+        for lease in session.exec(select(Lease).where(col(Lease.released_at).is_(None), col(Lease.run_id).is_(None)))
+    }
     documents = []
     for board in config.board:
         row = rows.get(board.id)
         run_id, job_id = holder.get(board.id, (None, None))
+        lease = leases.get(board.id)
+        reserved = lease is not None and lease.purpose is LeasePurpose.RESERVATION
         documents.append(
             BoardDocument(
                 id=board.id,
@@ -150,6 +159,12 @@ def board_documents(session: Session, config: LabConfig) -> list[BoardDocument]:
                 changed_at=row.changed_at if row else None,
                 run_id=run_id,
                 job_id=job_id,
+                check_id=lease.check_id if lease else None,
+                strikes=row.strikes if row else 0,
+                checked_at=row.checked_at if row else None,
+                check_due_at=check_due_at(row, config.health) if row else None,
+                reserved_by=lease.owner if lease and reserved else None,
+                reserved_until=lease.expires_at if lease and reserved else None,
             )
         )
     return documents
@@ -195,7 +210,13 @@ def lab_status(
         space=SpaceDocument(state=space.state, notice=space.notice),
         archive=archive,
         traces_url=traces_url,
+        stopped=stop_document(stopped) if (stopped := ledger_lab.stop_of(session)) is not None else None,
     )
+
+
+def stop_document(event: Event) -> StopDocument:
+    """The emergency stop that an event tells of."""
+    return StopDocument(at=event.at, by=event.actor, reason=event.reason)
 
 
 def event_document(event: Event) -> EventDocument:

@@ -10,6 +10,7 @@ from labd.clock import WALL
 from labd.config import LabConfig, LiveConfig
 from labd.keep.space import Space, SpaceState
 from labd.model.database import Database
+from labd.service.reload import Reloader
 
 
 def enough_space() -> Space:
@@ -17,8 +18,16 @@ def enough_space() -> Space:
     return Space(SpaceState.ENOUGH)
 
 
+def nothing_runs() -> None:
+    """A lab in which nothing can be stopped, since nothing is ever begun."""
+
+
 def nobody_collects() -> None:
     """A lab without a housekeeper: the next one deletes what was committed."""
+
+
+def nobody_sweeps() -> None:
+    """A lab without a sweeper: the next one begins the nights that were committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,11 @@ class Lab:
         now: Wall-clock time, aware.
         space: How much room for traces there was at the last look.
         archive: Why the archive cannot be used; empty if it can, or there is none.
+        halt: Interrupts all runs and switches all outputs off; called on the event loop, after the commit of a stop.
+        go_on: Tells who begins runs, checks and reservations that they may again; called as `halt` is.
+        reloader: Takes up another lab.toml; None if the lab was not made from one.
         collect: Has the traces deleted that were committed to go; called on the event loop, after the commit.
+        sweeps_changed: Tells the sweeper that a sweep or a night was added or changed; called as `collect` is.
     """
 
     live: LiveConfig
@@ -46,6 +59,10 @@ class Lab:
     space: Callable[[], Space] = enough_space
     archive: Callable[[], str] = str
     collect: Callable[[], None] = nobody_collects
+    sweeps_changed: Callable[[], None] = nobody_sweeps
+    halt: Callable[[], None] = nothing_runs
+    go_on: Callable[[], None] = nothing_runs
+    reloader: Reloader | None = None
 
     @property
     def config(self) -> LabConfig:

@@ -170,6 +170,7 @@ class ErrorKind(StrEnum):
     RETAINED = "retained_request"
     UNKNOWN_REQUEST = "unknown_request"
     BAD_REQUEST = "bad_request"
+    BAD_CONFIGURATION = "bad_configuration"
     UNKNOWN_BENCHMARK = "unknown_benchmark"
     UNMATCHABLE = "unmatchable"
     NOT_FOUND = "not_found"
@@ -361,6 +362,14 @@ class SpaceDocument(Message):
     notice: str
 
 
+class StopDocument(Message):
+    """Why nothing is begun in a lab, who stopped it and when."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
 class LabStatus(Message):
     """The lab itself; `host_clock` says whether the clock that dates what it tells is disciplined.
 
@@ -376,6 +385,8 @@ class LabStatus(Message):
     space: SpaceDocument
     archive: str
     traces_url: str
+    stopped: StopDocument | None = None
+    """The emergency stop that is in force; None in a lab at work."""
 
 
 class Offline(Message):

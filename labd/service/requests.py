@@ -16,7 +16,9 @@ from labd.model.tables import Run
 from labd.schedule.match import can_ever_match
 from labd.service.documents import board_documents, job_documents, job_summaries
 from labd.service.exchange import Asked, Change, Done, Query, Verb, nothing
+from labd.service.health_requests import HEALTH_VERBS
 from labd.service.lab import Lab
+from labd.service.lab_requests import LAB_VERBS
 from labd.service.messages import (
     BoardPage,
     BoardQuery,
@@ -100,5 +102,7 @@ VERBS: Mapping[str, Verb] = {
     "job.get": Query(TypeAdapter(Envelope[JobRef]), get_job, JobDocument),
     "job.list": Query(TypeAdapter(Envelope[JobQuery]), list_jobs, JobPage),
     "board.list": Query(TypeAdapter(Envelope[BoardQuery]), list_boards, BoardPage),
+    **LAB_VERBS,
+    **HEALTH_VERBS,
     **TRACE_VERBS,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from labd.model import ledger_lab
 from labd.model.tables import Event
 from labd.service.documents import board_documents, instrument_documents, removed_devices
 from labd.service.lab import Lab
@@ -51,6 +52,8 @@ def _boards(session: Session, lab: Lab) -> Iterable[Shown]:
 
 
 def _touched_boards(session: Session, lab: Lab, events: Sequence[Event]) -> Iterable[Shown]:
+    if _reloaded(events):
+        return _boards(session, lab)
     touched = {f"board/{event.board_id}" for event in events if event.board_id is not None}
     return (shown for shown in _boards(session, lab) if shown.path in touched) if touched else ()
 
@@ -63,8 +66,15 @@ def _instruments(session: Session, lab: Lab) -> Iterable[Shown]:
 
 
 def _touched_instruments(session: Session, lab: Lab, events: Sequence[Event]) -> Iterable[Shown]:
+    if _reloaded(events):
+        return _instruments(session, lab)
     touched = {f"instrument/{event.subject}" for event in events if event.kind == "instrument"}
     return (shown for shown in _instruments(session, lab) if shown.path in touched) if touched else ()
+
+
+def _reloaded(events: Sequence[Event]) -> bool:
+    """Whether another lab.toml was taken up, which may say something else of any board."""
+    return any(event.kind == ledger_lab.KIND and event.state == ledger_lab.RELOADED for event in events)
 
 
 BOARDS = Shelf(_touched_boards, _boards)

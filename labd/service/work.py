@@ -39,7 +39,8 @@ class LabWork:
         """Do one run of the job on the board that `run` names."""
         spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
         board = self._live.now.board_by_id(run.board_id)
-        assert board is not None, "runs are only started on boards of this lab"
+        if board is None:  # reloaded between the start's commit and here
+            return Ending(Cause.BOARD_REMOVED, f"{run.board_id} is not in lab.toml any more")
         image = self._live.now.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
         if image is None or job.id is None or run.id is None:
             return Ending(Cause.FIRMWARE_MISSING, f"lab.toml names no {spec.mode.image} image for {board.target}")
