@@ -22,12 +22,14 @@ from tests.benchmarks.submit_latency import submit_latency
 from tests.benchmarks.trace_long import trace_long
 from tests.benchmarks.trace_read import trace_against_json, trace_read
 from tests.benchmarks.trace_record import trace_record
+from tests.benchmarks.utilisation import utilisation
 
 BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
     "submit_latency": submit_latency,
     "daemon_overhead": daemon_overhead,
+    "utilisation": utilisation,
     "trace_record": trace_record,
     "trace_read": trace_read,
     "trace_against_json": trace_against_json,

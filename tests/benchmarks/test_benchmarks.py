@@ -15,6 +15,7 @@ from tests.benchmarks.submit_latency import submit_latency
 from tests.benchmarks.trace_long import trace_long
 from tests.benchmarks.trace_read import trace_against_json, trace_read
 from tests.benchmarks.trace_record import trace_record
+from tests.benchmarks.utilisation import utilisation
 
 
 def check(figures: tuple[Figure, ...], *names: str) -> None:
@@ -45,6 +46,13 @@ async def test_the_overhead_of_the_daemon_is_measured() -> None:
     figures = await daemon_overhead(min_window_s=0.1, jobs=1)
     check(figures, "daemon_overhead")
     assert figures[0].value < 1
+
+
+async def test_the_use_of_a_full_rack_is_measured() -> None:
+    figures = await utilisation(boards=8, jobs=24, speed=20.0)
+    check(figures, "utilisation")
+    assert 0 < figures[0].value <= 1
+    assert "24 jobs of 15" in figures[0].against or "24 jobs of 14" in figures[0].against
 
 
 async def test_the_cost_of_recording_is_measured() -> None:
