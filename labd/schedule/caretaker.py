@@ -16,7 +16,7 @@ import structlog
 from sqlmodel import Session, col, select
 
 from labd.clock import WALL, Clock
-from labd.config import Board, LiveConfig, resources_of
+from labd.config import Board, Health, LiveConfig, resources_of
 from labd.errors import StateError
 from labd.model import ledger_health, ledger_lab
 from labd.model.checks import Examination
@@ -103,13 +103,9 @@ class Caretaker:
         self._waiting: set[str] = set()
         """Boards that wait for an instrument."""
         self._present: dict[str, bool] = {}
+        self._away: Mapping[str, InstrumentState] = {}
         self._survey_now = asyncio.Event()
         self._log = structlog.get_logger()
-
-    def look(self) -> None:
-        """Look again at once: somebody asked for something."""
-        self._news.set()
-        self._survey_now.set()
 
     async def run(self) -> None:
         """Look after the lab until cancelled; checks that are under way are cut off then, with their outputs off."""
@@ -132,9 +128,12 @@ class Caretaker:
     async def _look(self, group: asyncio.TaskGroup) -> float:
         """Begin what is due; return how long nothing else will be, s."""
         config, now_s = self._live.now, self._clock.now().timestamp()
-        rules = rules_of(self._live)
+        rules = rules_of(self._live.now.health)
         seen = await self._database.read(_see)
         next_s = LOOK_MAX_S
+        if seen.away != self._away:  # a person has taken one or given it back, or it was lost in a run
+            self._away = seen.away
+            self._survey_now.set()
         if seen.stopped:
             return next_s
         for board in config.board:
@@ -189,7 +188,7 @@ class Caretaker:
                 stopped = error
             except Exception:  # a check that labd itself breaks says nothing of the board
                 log.exception("check_broke")
-            now, rules = self._clock.now(), rules_of(self._live)
+            now, rules = self._clock.now(), rules_of(self._live.now.health)
             verdict = await self._database.write(lambda session: conclude(session, check, found, rules, now))
             log.info("check_ended", trigger=trigger, outcome=found and found.outcome, state=verdict and verdict.state)
             self._wake()
@@ -261,9 +260,8 @@ class Caretaker:
         await asyncio.sleep(PACE_S)
 
 
-def rules_of(live: LiveConfig) -> health.Rules:
+def rules_of(told: Health) -> health.Rules:
     """What lab.toml says of health."""
-    told = live.now.health
     return health.Rules(told.check_every_s, told.quarantine_after, told.retry_s)
 
 
@@ -276,6 +274,12 @@ def standing_of(row: BoardRow) -> health.Standing:
         due_at_s=None if row.check_due_at is None else row.check_due_at.timestamp(),
         wanted=row.check_trigger,
     )
+
+
+def check_due_at(row: BoardRow, told: Health) -> datetime | None:
+    """When a board is checked next; None for one that is not as it is."""
+    due_s = health.due_at_s(standing_of(row), rules_of(told))
+    return None if due_s is None else max(datetime.fromtimestamp(due_s, UTC), row.changed_at)
 
 
 def conclude(
