@@ -329,6 +329,16 @@ class BoardDocument(Message):
     changed_at: datetime | None
     run_id: int | None
     job_id: int | None
+    check_id: int | None = None
+    """The check that is under way."""
+    strikes: int = 0
+    """Failed checks in a row."""
+    checked_at: datetime | None = None
+    """When it last passed or failed a check."""
+    check_due_at: datetime | None = None
+    """When it is checked next; null where it is not."""
+    reserved_by: str | None = None
+    reserved_until: datetime | None = None
 
 
 class BoardPage(Message):
