@@ -37,13 +37,14 @@ from labd.keep.store import TraceStore
 from labd.model import ledger, ledger_lab
 from labd.model.database import Database
 from labd.model.migrations import upgrade
-from labd.model.states import BoardState
 from labd.mqtt.broker import embedded_broker
 from labd.mqtt.endpoint import Endpoint, endpoint
 from labd.mqtt.session import MqttSession
 from labd.notify import keep_alive, notify, on_terminal
 from labd.occupancy import occupied
+from labd.schedule.caretaker import Caretaker
 from labd.schedule.dispatcher import Dispatcher
+from labd.service.care import LabCare
 from labd.service.lab import Lab
 from labd.service.reload import Reloader
 from labd.service.session_import import sweep_imports
@@ -55,8 +56,6 @@ Reread = Callable[[], LabConfig]
 
 OUTPUTS_OFF_S = 20.0
 """Longest time a supply may take to switch off at a start, s."""
-SURVEY_S = 30.0
-"""Pause between two looks at all instruments, s."""
 TOLD_S = 2.0
 """Longest wait at a stop until the ends of the runs are told, s."""
 
@@ -197,7 +196,7 @@ async def _recover(config: LabConfig, database: Database, now: datetime) -> None
     def bring_up(session: Session) -> None:
         ledger_lab.retire_boards(session, [board.id for board in config.board], now)
         for board in config.board:
-            ledger.set_board_state(session, board.id, BoardState.ONLINE, "", now)
+            ledger_lab.bring_up(session, board.id, now)
 
     await database.write(bring_up)
 
@@ -253,12 +252,13 @@ async def _at_work(
         reloader=reloader,
         now=clock.now,
     )
+    caretaker = Caretaker(live, bench.database, LabCare(live, bench, dispatcher.wake), dispatcher.wake, clock)
     await housekeeper.begin()
     session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
-        surveying = group.create_task(_survey(bench.devices), name="survey")
+        caring = group.create_task(caretaker.run(), name="caretaker")
         housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
         stopping = group.create_task(emergency.run(), name="emergency-off")
         reloads = group.create_task(reloader.run(), name="reloader")
@@ -266,19 +266,13 @@ async def _at_work(
         try:
             yield reloader
         finally:
-            surveying.cancel()
+            caring.cancel()
             stopping.cancel()
             reloads.cancel()
             housekeeping.cancel()
             dispatching.cancel()
-            await asyncio.wait({dispatching})
+            await asyncio.wait({dispatching, caring})
             if not telling.done():
                 await session.told(TOLD_S)
             telling.cancel()
             watchdog.cancel()
-
-
-async def _survey(devices: Devices) -> None:
-    while True:
-        await devices.survey()
-        await asyncio.sleep(SURVEY_S)
