@@ -72,6 +72,19 @@ class Schedule:
                 return
             yield due
 
+    def latest(self, after: datetime, until: datetime, count: int) -> list[datetime]:
+        """The newest `count` times that are due after `after` and not after `until`, oldest first.
+
+        It looks back from `until`, further each time, so that a year without power costs no year of minutes.
+        """
+        back = timedelta(hours=1)
+        while True:
+            begin = max(after, until - back)
+            found = list(self.between(begin, until))
+            if len(found) >= count or begin == after:
+                return found[-count:]
+            back *= 8
+
 
 def schedule(line: str, zone: str) -> Schedule:
     """A line in its zone.
