@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiomqtt
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
@@ -53,7 +54,8 @@ async def embedded_broker(port: int = 0) -> AsyncIterator[Endpoint]:
     try:
         server = await asyncio.start_server(connected, "127.0.0.1", port)
         try:
-            yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+            port = server.sockets[0].getsockname()[1]
+            yield Endpoint("127.0.0.1", port, speaks=aiomqtt.ProtocolVersion.V311)
         finally:
             server.close()
     finally:

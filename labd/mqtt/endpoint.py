@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from labd.config import Mqtt
 from labd.errors import ConfigError
@@ -15,7 +18,18 @@ from labd.errors import ConfigError
 PENDING_MAX = 128
 """Publishes under way above which the client library warns: whoever publishes here bounds them well below."""
 
+RECEIVE_MAX = 64
+"""Requests that an MQTT 5 broker may have under way to us before we have acknowledged the first of them."""
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Inbox(asyncio.Queue[aiomqtt.Message]):
+    """Stands in for the client library's queue of messages; a subclass takes them in `put_nowait` as they come.
+
+    The library makes a task for each message that is fetched from its queue, which takes longer than all else that it
+    does with it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,7 @@ class Endpoint:
         host, port: Its address.
         tls: How to check it and show who we are; None for a plain connection.
         user, password: Credentials; None without.
+        speaks: The newest MQTT that it may speak.
     """
 
     host: str
@@ -33,9 +48,28 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
     user: str | None = None
     password: str | None = None
+    speaks: aiomqtt.ProtocolVersion = aiomqtt.ProtocolVersion.V5
 
-    def client(self, *, identifier: str | None = None, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
-        """A client of this broker that speaks MQTT 3.1.1; needs a running loop."""
+    def client(
+        self,
+        *,
+        identifier: str | None = None,
+        will: aiomqtt.Will | None = None,
+        protocol: aiomqtt.ProtocolVersion = aiomqtt.ProtocolVersion.V311,
+        inbox: type[Inbox] | None = None,
+    ) -> aiomqtt.Client:
+        """A client of this broker; needs a running loop.
+
+        Args:
+            identifier: Its name for the broker; None for one that the broker gives.
+            will: What the broker says when the client is lost.
+            protocol: Which MQTT it speaks.
+            inbox: Takes its messages; None to have them queued.
+        """
+        properties = None
+        if protocol is aiomqtt.ProtocolVersion.V5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.ReceiveMaximum = RECEIVE_MAX
         client = aiomqtt.Client(
             self.host,
             self.port,
@@ -44,7 +78,9 @@ class Endpoint:
             identifier=identifier,
             will=will,
             tls_context=self.tls,
-            protocol=aiomqtt.ProtocolVersion.V311,
+            protocol=protocol,
+            properties=properties,
+            queue_type=inbox,
             keepalive=15,
             timeout=10.0,
             # An acknowledgement and the reply after it are two small writes: with Nagle's algorithm the second one

@@ -37,10 +37,11 @@ class Recall:
         self._answered = asyncio.Event()
         self._told: bytes = b""
 
-    def heard(self, topic: str, payload: bytes) -> bool:
+    def heard(self, message: aiomqtt.Message) -> bool:
         """Take in a message; False if it is somebody else's."""
+        topic, payload = message.topic.value, message.payload
         if topic == self._topics.told:
-            self._told = payload
+            self._told = payload if isinstance(payload, bytes) else b""
         elif topic == self._probe:
             self._answered.set()
         else:

@@ -1,7 +1,6 @@
 """The lab's life on a broker: hear requests, tell what was committed, come back when the broker does.
 
-A connection is one task group; when the broker is lost it ends and another is tried, while the lab goes on. Requests
-belong to the session, not to a connection: one that was heard is carried out even if its reply can no longer be sent.
+A connection is one task group; when the broker is lost it ends and another is tried, while the lab goes on.
 Nothing is told before it is committed: events are followed in the database, not in memory.
 """
 
@@ -9,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -18,19 +17,18 @@ import aiomqtt
 import structlog
 
 from labd.bench.progress import Progress, ProgressFeed
-from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.connector import Connector
+from labd.mqtt.endpoint import Endpoint, Inbox
+from labd.mqtt.hearing import Hearing
 from labd.mqtt.publishing import heed_cancel, publish
 from labd.mqtt.telling import EVENTS_TOLD, Telling
-from labd.mqtt.topics import NOBODY, Topics
-from labd.service.answer import Sender, answer, refusal, sender_of
+from labd.mqtt.topics import Topics
 from labd.service.lab import Lab
-from labd.service.messages import ErrorDocument, ErrorKind, Offline, ProgressDocument, Reply
+from labd.service.messages import Offline, ProgressDocument
 from labd.service.outbox import marked, newest_event
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 30.0
-REQUESTS_MAX = 64
-"""Most requests under way at once; further ones wait in the client's queue."""
 FAREWELL_S = 2.0
 """How long the last word of a stopping daemon may take."""
 PROGRESS_EVERY_S = 0.2
@@ -59,12 +57,11 @@ class MqttSession:
         self, lab: Lab, endpoint: Endpoint, progress: ProgressFeed, *, retention: timedelta = JOB_RETENTION
     ) -> None:
         self._lab = lab
-        self._endpoint = endpoint
+        self._connector = Connector(endpoint)
         self._progress = progress
         self._retention = retention
         self._topics = Topics(lab.config.lab.name)
         self._since = lab.now()
-        self._slots = asyncio.Semaphore(REQUESTS_MAX)
         self.online = asyncio.Event()
         """Set while the broker has all that the lab keeps there, and requests are heard."""
 
@@ -73,15 +70,16 @@ class MqttSession:
         this_task = asyncio.current_task()
         assert this_task is not None
         async with asyncio.TaskGroup() as requests:
+            hearing = Hearing(self._lab, self._topics, requests)
             attempt = 0
             while True:
                 try:
-                    async with self._client() as client:
-                        _log.info("broker_connected", broker=str(self._endpoint))
+                    async with self._connected(hearing) as (client, telling):
+                        _log.info("broker_connected", broker=str(self._connector.endpoint))
                         attempt = 0
-                        await self._serve(client, requests)
+                        await self._serve(client, telling)
                 except* aiomqtt.MqttError as lost:
-                    _log.warning("broker_lost", broker=str(self._endpoint), error=_first(lost))
+                    _log.warning("broker_lost", broker=str(self._connector.endpoint), error=_first(lost))
                 finally:
                     self.online.clear()
                 if this_task.cancelling():
@@ -103,16 +101,25 @@ class MqttSession:
                     if not self.online.is_set():
                         break
                     await database.committed_since(commits)
-        _log.warning("events_left_untold", broker=str(self._endpoint), remedy="the next start tells them")
+        _log.warning("events_left_untold", broker=str(self._connector.endpoint), remedy="the next start tells them")
 
-    def _client(self) -> aiomqtt.Client:
+    @asynccontextmanager
+    async def _connected(self, hearing: Hearing) -> AsyncIterator[tuple[aiomqtt.Client, Telling]]:
+        """A connection whose requests are heard from when they are subscribed to, and what tells on it."""
         will = aiomqtt.Will(self._topics.status, Offline().model_dump_json(), qos=1, retain=True)
-        return self._endpoint.client(will=will)
 
-    async def _serve(self, client: aiomqtt.Client, requests: asyncio.TaskGroup) -> None:
-        telling = Telling(self._lab, client, self._topics, self._since, self._retention)
+        class Heard(Inbox):
+            def put_nowait(self, message: aiomqtt.Message) -> None:
+                if not telling.recall.heard(message):
+                    hearing.hear(client, message)
+
+        async with self._connector.connected(will=will, inbox=Heard) as client:
+            telling = Telling(self._lab, client, self._topics, self._since, self._retention)
+            yield client, telling
+
+    async def _serve(self, client: aiomqtt.Client, telling: Telling) -> None:
         try:
-            await client.subscribe(self._topics.requests, qos=1)
+            await client.subscribe([(topic, 1) for topic in self._topics.requests])
             heed_cancel()  # of the connection before, too
             async with asyncio.TaskGroup() as group:
                 group.create_task(telling.follow(self.online.set), name="mqtt-tell")
@@ -120,61 +127,13 @@ class MqttSession:
                 group.create_task(self._show_progress(client), name="mqtt-progress")
                 # In the body, not beside it: a group that only waits for its tasks leaves a cancel count behind when
                 # one of them fails (CPython 3.11), and `run` could not tell that from being cancelled.
-                await self._hear(client, telling, requests)
+                async for _ in client.messages:
+                    raise AssertionError("messages go to the inbox")
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError, TimeoutError):
                 async with asyncio.timeout(FAREWELL_S):
                     await client.publish(self._topics.status, Offline().model_dump_json(), qos=1, retain=True)
             raise
-
-    # --- requests ---------------------------------------------------------------------------------------------
-
-    async def _hear(self, client: aiomqtt.Client, telling: Telling, requests: asyncio.TaskGroup) -> None:
-        async for message in client.messages:
-            payload = message.payload
-            if isinstance(payload, bytes) and telling.recall.heard(message.topic.value, payload):
-                continue
-            verb = self._topics.verb_of(message.topic.value)
-            # Brokers have sent what was not subscribed to; an empty payload only clears a retained message.
-            if verb is None or not isinstance(payload, bytes) or not payload:
-                continue
-            await self._slots.acquire()
-            task = requests.create_task(self._answer(client, verb, payload, message), name=f"mqtt-request-{verb[:32]}")
-            task.add_done_callback(lambda _: self._slots.release())
-
-    async def _answer(self, client: aiomqtt.Client, verb: str, payload: bytes, message: aiomqtt.Message) -> None:
-        sender = sender_of(payload)
-        reply = await self._reply(verb, payload, sender, message)
-        allowed = sender.reply_to is not None and self._topics.may_answer_at(sender.reply_to)
-        topic = sender.reply_to if allowed and sender.reply_to else self._topics.reply(sender.client or NOBODY)
-        try:
-            await publish(client, topic, reply.model_dump_json())
-            _log.info(
-                "request_answered", verb=verb[:64], client=sender.client, request_id=sender.request_id, ok=reply.ok
-            )
-            if message.retain:
-                await publish(client, message.topic.value, b"", retain=True)
-        except aiomqtt.MqttError as lost:
-            _log.warning("reply_lost", topic=topic, request_id=sender.request_id, error=str(lost))
-
-    async def _reply(self, verb: str, payload: bytes, sender: Sender, message: aiomqtt.Message) -> Reply:
-        if message.retain:
-            error = ErrorDocument(
-                kind=ErrorKind.RETAINED,
-                message="a retained request would come again at every connection",
-                field="retain",
-                remedy="send the request without the retain flag",
-            )
-            return refusal(verb, sender, error)
-        if sender.reply_to is not None and not self._topics.may_answer_at(sender.reply_to):
-            error = ErrorDocument(
-                kind=ErrorKind.BAD_REQUEST,
-                message="replies cannot go to this topic",
-                field="reply_to",
-                remedy="name a plain topic without wildcards, outside of the lab's own",
-            )
-            return refusal(verb, sender, error)
-        return await answer(self._lab, verb, payload, sender)
 
     # --- progress ---------------------------------------------------------------------------------------------
 

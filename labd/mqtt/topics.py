@@ -12,6 +12,19 @@ NOBODY = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """What the topic of a request says.
+
+    Args:
+        verb: What is asked.
+        user: Who asks, by the broker's word; None on the open topic.
+    """
+
+    verb: str
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Topics:
     """Topics of one lab.
 
@@ -42,17 +55,21 @@ class Topics:
         return f"{self.root}/event"
 
     @property
-    def requests(self) -> str:
-        """Filter for all requests."""
-        return f"{self.root}/request/#"
+    def requests(self) -> tuple[str, str]:
+        """Filters for all requests, the open ones and those of users."""
+        return f"{self.root}/request/#", f"{self.root}/user/+/request/#"
 
-    def request(self, verb: str) -> str:
-        """Where a request of `verb` is sent."""
-        return f"{self.root}/request/{verb}"
+    def request(self, verb: str, user: str | None = None) -> str:
+        """Where a request of `verb` is sent, in an open lab or by a user."""
+        return f"{self.of(user)}/request/{verb}"
 
-    def reply(self, client: str) -> str:
+    def reply(self, client: str, user: str | None = None) -> str:
         """Where `client` is answered unless its request names another topic."""
-        return f"{self.root}/reply/{client}"
+        return f"{self.of(user)}/reply/{client}"
+
+    def of(self, user: str | None) -> str:
+        """What the topics of a user begin with; the lab's root for nobody in particular."""
+        return self.root if user is None else f"{self.root}/user/{user}"
 
     def job(self, job_id: int) -> str:
         """A whole job, retained."""
@@ -79,15 +96,27 @@ class Topics:
         """An instrument's state, retained."""
         return f"{self.root}/instrument/{instrument_id}"
 
-    def verb_of(self, topic: str) -> str | None:
-        """The verb of a request's topic; None if the topic is no request of this lab."""
-        prefix = f"{self.root}/request/"
-        return topic.removeprefix(prefix) if topic.startswith(prefix) else None
+    def address(self, topic: str) -> Address | None:
+        """What a request's topic says; None if the topic is no request of this lab."""
+        below = topic.removeprefix(f"{self.root}/")
+        if below == topic:
+            return None
+        if below.startswith("request/"):
+            return Address(below.removeprefix("request/"), None)
+        match below.split("/", 3):
+            case ["user", user, "request", verb]:
+                return Address(verb, user)
+        return None
 
-    def may_answer_at(self, topic: str) -> bool:
-        """Whether a client may have its reply at `topic`: a plain topic, and none that the lab speaks on itself."""
+    def may_answer_at(self, topic: str, user: str | None = None) -> bool:
+        """Whether a client may have its reply at `topic`: a plain topic, and none that the lab speaks on itself.
+
+        A user is answered at the user's own topics only: what they may see is for nobody else.
+        """
         if not topic or len(topic.encode(errors="replace")) > TOPIC_MAX_BYTES:
             return False
         if topic.startswith("$") or any(sign in topic for sign in "+#") or not topic.isprintable():
             return False
+        if user is not None:
+            return topic.startswith(f"{self.of(user)}/reply/")
         return not topic.startswith("labd/v1/") or topic.startswith(f"{self.root}/reply/")

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from labd.config import LabConfig
 from labd.errors import RequestError
+from labd.service.sender import Sender
 
 
 class ForbiddenError(RequestError):
@@ -37,19 +38,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who asks, as far as the transport and lab.toml know them.
-
-    Args:
-        role: What they may do.
-        user: Who the broker vouches for; None in an open lab.
-        client: Name of the program that asks, where the request itself may leave it out.
-        request_id: Id of the request, where the request itself may leave it out.
-    """
+    """Somebody who asks, and what they may do."""
 
     role: Role
-    user: str | None = None
-    client: str | None = None
-    request_id: str | None = None
+    sender: Sender
 
 
 def role_of(config: LabConfig, user: str | None) -> Role:

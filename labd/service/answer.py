@@ -1,63 +1,22 @@
 """From the bytes of a request to the reply: every request is answered, whatever is wrong with it.
 
-`answer` never raises for what a client did. What cannot be parsed is read loosely for one purpose only: to find out
-who should be told.
+`answer` never raises for what a client did.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
 import structlog
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from labd.errors import RequestError, StoreError
 from labd.service.access import Caller, demand, role_of
 from labd.service.lab import Lab
-from labd.service.messages import PAYLOAD_MAX_BYTES, ClientName, ErrorDocument, ErrorKind, Reply, RequestId
+from labd.service.messages import PAYLOAD_MAX_BYTES, ErrorDocument, ErrorKind, Reply
 from labd.service.requests import VERBS
-
-T = TypeVar("T")
+from labd.service.sender import Sender
 
 _log = structlog.get_logger(__name__)
-
-_CLIENT = TypeAdapter(ClientName)
-_REQUEST_ID = TypeAdapter(RequestId)
-_LOOSE = re.compile(rb'"(request_id|client|reply_to)"\s*:\s*"([^"\\]{1,256})"')
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sent a request and where the reply goes; None where it could not be read.
-
-    `user` is who the broker vouches for, by the request's topic.
-    """
-
-    request_id: str = ""
-    client: str | None = None
-    reply_to: str | None = None
-    user: str | None = None
-
-
-def sender_of(payload: bytes, user: str | None = None) -> Sender:
-    """Read who sent `payload`; what is malformed or too large is searched for it as far as the limit goes."""
-    head = payload[:PAYLOAD_MAX_BYTES]
-    try:
-        raw = from_json(head) if len(payload) <= PAYLOAD_MAX_BYTES else None
-    except ValueError:
-        raw = None
-    if not isinstance(raw, dict):
-        raw = {key.decode(): value.decode(errors="replace") for key, value in _LOOSE.findall(head)}
-    reply_to = raw.get("reply_to")
-    return Sender(
-        request_id=_valid(_REQUEST_ID, raw.get("request_id")) or "",
-        client=_valid(_CLIENT, raw.get("client")),
-        reply_to=reply_to if isinstance(reply_to, str) else None,
-        user=user,
-    )
 
 
 async def answer(lab: Lab, verb: str, payload: bytes, sender: Sender) -> Reply:
@@ -77,9 +36,9 @@ async def answer(lab: Lab, verb: str, payload: bytes, sender: Sender) -> Reply:
                 remedy=f"use one of: {', '.join(VERBS)}",
             )
         else:
-            role = role_of(lab.config, sender.user)
+            role = role_of(lab.config, sender.origin.user)
             demand(role, served.role, verb)
-            result = await served.answer(lab, verb, payload, Caller(role, sender.user))
+            result = await served.answer(lab, verb, payload, Caller(role, sender))
             return Reply(request_id=sender.request_id, ok=True, result=result)
     except ValidationError as invalid:
         error = _invalid(invalid)
@@ -126,10 +85,3 @@ def _invalid(invalid: ValidationError) -> ErrorDocument:
 
 def _field(fault: ErrorDetails) -> str:
     return ".".join(str(part) for part in fault["loc"] if part != "[key]")[:256]
-
-
-def _valid(kind: TypeAdapter[T], value: Any) -> T | None:
-    try:
-        return kind.validate_python(value)
-    except ValidationError:
-        return None

@@ -7,6 +7,7 @@ reply may send the request again, also after a restart. A refused request change
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from labd.errors import RequestError
 from labd.service.access import Caller, ForbiddenError, Role
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, Message
+from labd.service.sender import Sender
 
 P = TypeVar("P", bound=Message)
 
@@ -34,6 +36,24 @@ class ReusedRequestError(RequestError):
     """The id of a request was used before, for another request."""
 
     kind = "request_id_reused"
+
+
+class ExpiredError(RequestError):
+    """A request that was still waiting when its message expiry ended."""
+
+    kind = "expired"
+
+
+def heed_expiry(sender: Sender) -> None:
+    """Do nothing that nobody wants any more.
+
+    Raises:
+        ExpiredError: the request has expired.
+    """
+    if sender.origin.expires_at_s is not None and time.monotonic() > sender.origin.expires_at_s:
+        raise ExpiredError(
+            "the request expired before it was done", remedy="ask again, with a longer message expiry or none"
+        )
 
 
 class Verb(Protocol):
@@ -117,6 +137,7 @@ class Query(Generic[P]):
     async def answer(self, lab: Lab, verb: str, payload: bytes, caller: Caller) -> dict[str, Any]:
         """Parse, look and return the result. Raises `ValidationError`, `RequestError`, `StoreError`."""
         envelope = self.envelope.validate_json(payload)
+        heed_expiry(caller.sender)
         result = await lab.database.read(lambda session: self.run(lab, session, envelope.params))
         return result.model_dump(mode="json")
 
@@ -152,21 +173,31 @@ async def once(
     Raises:
         RequestError, StoreError: nothing was changed.
     """
-    client = envelope.client
-    asked = Asked(client, lab.now(), caller.user or envelope.requester or client, caller.role)
+    sender = caller.sender
+    client, request_id = envelope.client or sender.client, envelope.request_id or sender.request_id
+    if client is None:
+        raise RequestError("a change needs to know who asks", where="client", remedy="give the client a name")
+    if not request_id:
+        raise RequestError(
+            "a change needs an id, by which it is done once however often it comes",
+            where="request_id",
+            remedy="give each new request an id of its own; with MQTT 5 correlation data will do",
+        )
+    asked = Asked(client, lab.now(), sender.origin.user or envelope.requester or client, caller.role)
     digest = _digest(verb, asked, envelope.params)
 
     def recalled_or_made(session: Session) -> Done:
         connection = session.connection()
-        known = connection.execute(_RECALL, {"id": envelope.request_id}).one_or_none()
+        known = connection.execute(_RECALL, {"id": request_id}).one_or_none()
         if known is not None:
             return _recalled(known, digest)
+        heed_expiry(sender)
         session.info["actor"] = asked.requester
         done = change(session, asked)
         connection.execute(
             _REMEMBER,
             {
-                "request_id": envelope.request_id,
+                "request_id": request_id,
                 "verb": verb,
                 "client": client,
                 "requester": asked.requester,

@@ -149,10 +149,13 @@ Params = TypeVar("Params", bound=Message)
 
 
 class Envelope(Message, Generic[Params]):
-    """What every request is wrapped in."""
+    """What every request is wrapped in.
 
-    request_id: RequestId
-    client: ClientName
+    A change needs `request_id` and `client`; MQTT 5's correlation data and a user's topic can stand for them.
+    """
+
+    request_id: RequestId | None = None
+    client: ClientName | None = None
     requester: ClientName | None = None
     """In an open lab: whose share of the boards it takes, if not the client's own."""
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
@@ -178,6 +181,7 @@ class ErrorKind(StrEnum):
     REQUEST_ID_REUSED = "request_id_reused"
     FORBIDDEN = "forbidden"
     BUSY = "busy"
+    EXPIRED = "expired"
     STORE = "store"
     INTERNAL = "internal"
 

@@ -176,7 +176,7 @@ async def test_a_retained_request_is_refused_and_taken_away(tmp_path: Path) -> N
                 assert (await ada.reply())["error"]["kind"] == "retained_request"
                 await ada.ask("job.list", {}, "r2")
                 assert (await ada.reply("r2"))["result"]["jobs"] == []
-        async with operator(server.endpoint, TOPICS.requests, TOPICS.status) as late:
+        async with operator(server.endpoint, *TOPICS.requests, TOPICS.status) as late:
             await late.on(TOPICS.status)
             assert all(topic == TOPICS.status for topic, _, _ in late.heard)
         assert moves.wakes == 0

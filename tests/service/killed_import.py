@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from labd.service.answer import answer, sender_of
+from labd.service.answer import answer
+from labd.service.sender import sender_of
 from labd.service.session_import import sweep_imports
 from tests.service.labs import open_lab
 

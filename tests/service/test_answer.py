@@ -15,9 +15,10 @@ from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.states import TraceState
 from labd.model.tables import Job, Request, Score, Trace, Window
-from labd.service.answer import Sender, answer, sender_of
+from labd.service.answer import answer
 from labd.service.lab import Lab
 from labd.service.messages import Reply
+from labd.service.sender import Sender, sender_of
 from tests.service.labs import NOW, Moves, bring_up, open_lab
 
 GOOD = {"benchmark": "digits01", "mode": "energy"}

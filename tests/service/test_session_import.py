@@ -23,9 +23,10 @@ from labd.bench.scoring import score_trace, score_traces
 from labd.benchmarks import Mode
 from labd.model import ledger
 from labd.model.tables import Job, Run, Trace
-from labd.service.answer import answer, sender_of
+from labd.service.answer import answer
 from labd.service.lab import Lab
 from labd.service.messages import Reply
+from labd.service.sender import sender_of
 from labd.service.session_import import sweep_imports
 from labd.service.session_inbox import INBOX, STAGING, put_into_inbox, unpack
 from labd.service.sessions import score_session

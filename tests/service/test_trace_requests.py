@@ -17,9 +17,10 @@ from labd.model import ledger, ledger_traces
 from labd.model.causes import Cause
 from labd.model.states import TraceState
 from labd.model.tables import Event, Score, Trace
-from labd.service.answer import answer, sender_of
+from labd.service.answer import answer
 from labd.service.lab import Lab
 from labd.service.messages import Reply
+from labd.service.sender import sender_of
 from tests.keep.traces import NOW, SIZE, add_trace, lay_down
 from tests.service.labs import bring_up, open_lab
 
