@@ -7,6 +7,7 @@ be set back or forward at any time: whoever waits for a date sleeps in short pie
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -22,6 +23,10 @@ class Clock(Protocol):
         """Let `seconds` of this clock's time pass, whatever the time is set to meanwhile."""
         ...
 
+    def passed_s(self) -> float:
+        """This clock's seconds since some moment, whatever the time was set to: only differences mean anything."""
+        ...
+
 
 class WallClock:
     """The host's own."""
@@ -33,6 +38,10 @@ class WallClock:
     async def sleep(self, seconds: float) -> None:
         """Let so many seconds pass."""
         await asyncio.sleep(seconds)
+
+    def passed_s(self) -> float:
+        """The host's monotonic time, s."""
+        return time.monotonic()
 
 
 WALL = WallClock()

@@ -57,6 +57,10 @@ class FastClock:
         """Let `seconds` of this clock pass, whatever it is set to meanwhile."""
         await asyncio.sleep(seconds / self._anchor.speed)
 
+    def passed_s(self) -> float:
+        """This clock's seconds since its anchor's, whatever it was set to."""
+        return (time.monotonic() - self._anchor.since_s) * self._anchor.speed
+
     def set(self, now: datetime) -> None:
         """Make it read `now`; what sleeps sleeps on."""
         self._set_forward_by += now - self.now()

@@ -263,9 +263,23 @@ class Reservation(SQLModel, table=True):
     __table_args__ = (
         Index(
             "reservation_live",
+            "owner",
             "state",
             sqlite_where=text("state != 'ended'"),
             postgresql_where=text("state != 'ended'"),
+        ),
+        Index(
+            "reservation_waiting",
+            "requirement",
+            "id",
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
+        Index(
+            "reservation_active",
+            "ends_at",
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
         ),
         {"sqlite_autoincrement": True},
     )

@@ -110,7 +110,13 @@ def _create_holds() -> None:
         sqlite_autoincrement=True,
     )
     live = sa.text("state != 'ended'")
-    op.create_index("reservation_live", "reservation", ["state"], sqlite_where=live, postgresql_where=live)
+    op.create_index("reservation_live", "reservation", ["owner", "state"], sqlite_where=live, postgresql_where=live)
+    for index, columns, state in (
+        ("reservation_waiting", ["requirement", "id"], "waiting"),
+        ("reservation_active", ["ends_at"], "active"),
+    ):
+        there = sa.text(f"state = '{state}'")
+        op.create_index(index, "reservation", columns, sqlite_where=there, postgresql_where=there)
     with op.batch_alter_table("lease") as lease:
         lease.alter_column("run_id", existing_type=sa.Integer(), nullable=True)
         lease.add_column(sa.Column("purpose", sa.String(32), nullable=False, server_default="run"))
