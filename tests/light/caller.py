@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -52,6 +53,8 @@ class Caller:
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._slots = asyncio.Semaphore(INFLIGHT)
         self._online = asyncio.Event()
+        self._subscribed = asyncio.Event()
+        self._echoed = asyncio.Event()
 
     async def ask(
         self, verb: str, params: dict[str, Any], *, requester: str = "soak", deadline_s: float = 120.0
@@ -94,19 +97,46 @@ class Caller:
             with suppress(aiomqtt.MqttError):  # it is asked again
                 await self._client.publish(topic, payload, qos=1)
 
+    async def listening(self) -> None:
+        """Wait until events are heard; from then on the broker keeps them while this client is away."""
+        async with asyncio.timeout(AGAIN_S):
+            await self._subscribed.wait()
+
+    async def caught_up(self) -> None:
+        """Wait until all that the broker holds for this client has come: a message to itself comes last."""
+        while not self._echoed.is_set():
+            if self._client is not None:
+                with suppress(aiomqtt.MqttError):
+                    await self._client.publish(self._topics.reply(self._name), b"{}", qos=1)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S):
+                    await self._echoed.wait()
+
     async def run(self) -> None:
         """Stay connected; never returns."""
         while True:
             with suppress(aiomqtt.MqttError):
-                async with self._endpoint.client(identifier=self._name) as client:
+                async with self._session() as client:
                     reply, status = self._topics.reply(self._name), self._topics.status
                     await client.subscribe([(topic, 1) for topic in (reply, status, self._topics.event)])
                     self._client = client
+                    self._subscribed.set()
                     async for message in client.messages:
                         self._take(message.topic.value, message.payload)
             self._client = None
             self._online.clear()
             await asyncio.sleep(RETURN_S)
+
+    def _session(self) -> aiomqtt.Client:
+        """A client for which the broker keeps what comes while it is away."""
+        return aiomqtt.Client(
+            self._endpoint.host,
+            self._endpoint.port,
+            identifier=self._name,
+            clean_session=False,
+            protocol=aiomqtt.ProtocolVersion.V311,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
 
     def _take(self, topic: str, payload: Any) -> None:
         if not payload:
@@ -114,6 +144,8 @@ class Caller:
         told = json.loads(payload)
         if topic == self._topics.event:
             self._heard(told)
+        elif not told:
+            self._echoed.set()
         elif topic == self._topics.status:
             (self._online.clear if told["state"] == "offline" else self._online.set)()
         elif (answer := self._waiting.get(told["request_id"])) is not None and not answer.done():

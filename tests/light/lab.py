@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.brokers import Mosquitto, mosquitto
 from tests.fast_clock import Anchor
+from tests.light.broker import KeepingMosquitto, keeping_mosquitto
 from tests.light.faults import Faults, Order, RackTold
 from tests.light.rack import CHANNELS, CONTROL, board_name, line_path, supply_path
 from tests.light.vitals import Vitals, read_vitals
@@ -35,7 +35,7 @@ class LightLab:
         speed: Rack seconds in one of the host's.
     """
 
-    def __init__(self, folder: Path, broker: Mosquitto, boards: int, speed: float) -> None:
+    def __init__(self, folder: Path, broker: KeepingMosquitto, boards: int, speed: float) -> None:
         self.folder = folder
         self.broker = broker
         self.boards = tuple(board_name(index) for index in range(boards))
@@ -169,7 +169,7 @@ async def light_lab(folder: Path, *, boards: int, speed: float) -> AsyncIterator
         speed: Rack seconds in one of the host's.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    async with mosquitto(folder) as broker, _rack(folder, boards, speed):
+    async with keeping_mosquitto(folder) as broker, _rack(folder, boards, speed):
         lab = LightLab(folder, broker, boards, speed)
         lab.write_lab()
         try:

@@ -1,0 +1,80 @@
+"""Whether a process grows: its memory, files, threads and tasks over the time that it was at work."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.light.books import Line
+from tests.light.vitals import Vitals
+
+WARM_UP = 0.2
+"""This share of the time is not looked at: caches fill, code is loaded."""
+SLOPE_MAX_MB = 1.0
+"""Most that the memory may grow in a simulated day, MB."""
+DAYS_MIN = 1.0
+"""A shorter time after the warm-up tells no slope a day."""
+BATCHES = 12
+"""Neighbouring looks are alike: the line is fitted through the means of so many stretches of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """How fast something grows in a simulated day, and the standard uncertainty of that."""
+
+    a_day: float
+    uncertainty: float
+
+
+def slope(times_d: Sequence[float], values: Sequence[float]) -> Slope:
+    """A line through the means of stretches of time; ordinary least squares.
+
+    Args:
+        times_d: When each value was seen, simulated days; at least two for each of the stretches.
+        values: What was seen.
+    """
+    size = len(times_d) // BATCHES
+    parts = range(0, size * BATCHES, size)
+    x = [statistics.fmean(times_d[first : first + size]) for first in parts]
+    y = [statistics.fmean(values[first : first + size]) for first in parts]
+    fit = statistics.linear_regression(x, y)
+    left = sum((b - fit.slope * a - fit.intercept) ** 2 for a, b in zip(x, y, strict=True))
+    spread = sum((a - statistics.fmean(x)) ** 2 for a in x)
+    return Slope(fit.slope, math.sqrt(left / (BATCHES - 2) / spread))
+
+
+def leak_lines(looks: Sequence[Vitals], speed: float) -> list[Line]:
+    """One line each for memory, files, threads and tasks.
+
+    Args:
+        looks: What one daemon held while it was at work, second by second.
+        speed: Simulated seconds in one of the host's.
+    """
+    settled = looks[int(WARM_UP * len(looks)) :]
+    if len(settled) < 2 * BATCHES:
+        return [Line("leaks", f"{len(settled)} looks are too few to judge", True)]
+    times_d = [look.at_s * speed / 86_400 for look in settled]
+    memory = slope(times_d, [look.rss_anon_mb for look in settled])
+    days = times_d[-1] - times_d[0]
+    judged = "" if days >= DAYS_MIN else f", not judged after {days:.2g} days"
+    return [
+        Line(
+            "memory",
+            f"RssAnon {settled[0].rss_anon_mb:.1f} to {settled[-1].rss_anon_mb:.1f} MB, "
+            f"{memory.a_day:+.2f} ± {memory.uncertainty:.2f} MB a day{judged}",
+            days < DAYS_MIN or memory.a_day < SLOPE_MAX_MB,
+        ),
+        _level("files", [look.files for look in settled]),
+        _level("threads", [len(look.threads) for look in settled]),
+        _level("tasks", [look.task_count for look in settled]),
+    ]
+
+
+def _level(what: str, counts: Sequence[int]) -> Line:
+    """Work makes it go up and down; what leaks lifts the least that is seen."""
+    third = len(counts) // 3
+    early, late = min(counts[:third]), min(counts[-third:])
+    found = f"least {early} in the first third, {late} in the last; most {max(counts)}"
+    return Line(what, found, late <= early + 2)
