@@ -9,7 +9,10 @@ from labd.config.findings import Finding
 from labd.config.models import Board
 from labd.config.places import KeyPath
 
-DERIVED = frozenset({"id", "target", "tags", "supply", "analyzer", "timing", "edges", "serial", "flash", "limits"})
+DERIVED = frozenset(
+    {"id", "target", "tags", "supply", "analyzer", "timing", "edges", "serial", "flash", "limits"}
+    | {"voltage_max_v", "current_max_a", "clock_ppm", "tag"}
+)
 """First words of the facts that labd knows of a board by itself; a board declares none that begins so."""
 _WORDS = frozenset({"and", "or", "not", "in", "is", "true", "false", "if", "else", "none"})
 """Words of the requirement language."""
