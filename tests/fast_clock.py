@@ -50,8 +50,7 @@ class FastClock:
 
     def now(self) -> datetime:
         """The time, aware, in UTC."""
-        passed_s = (time.monotonic() - self._anchor.since_s) * self._anchor.speed
-        return self._anchor.start.astimezone(UTC) + timedelta(seconds=passed_s) + self._set_forward_by
+        return self._anchor.start.astimezone(UTC) + timedelta(seconds=self.passed_s()) + self._set_forward_by
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` of this clock pass, whatever it is set to meanwhile."""
