@@ -1,16 +1,27 @@
-"""`labctl board`: the boards of a lab, and whether they can take a run."""
+"""`labctl board`: the boards of a lab, how well they are, and who may use them."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
 
-from labd.cli.connection import ask
-from labd.cli.table import counted, local_time, print_json, print_table
-from labd.service.messages import BoardDocument
+from labd.cli.board_view import board_line, found, print_board, verdict
+from labd.cli.connection import OverdueError, ask
+from labd.cli.table import Exit, counted, local_time, print_json, print_table, results
+from labd.mqtt.client import LabClient
+from labd.service.health_messages import BoardDetail, BoardRef, BoardWithdrawal, CheckDocument
+from labd.service.messages import BoardDocument, Message
 
 app = typer.Typer(help="The boards of a lab.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+BoardId = Annotated[str, typer.Argument(metavar="ID", help="The board's id.", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for everybody to read.", show_default=False)]
+
+POLL_S = 0.5
+"""Pause between two questions whether a check has ended, s."""
 
 
 @app.command("list")
@@ -26,6 +37,89 @@ def list_(
         return
     columns = ("board", "state", "job", "modes", "tags", "since", "reason")
     print_table(counted(len(page.boards), "board"), columns, map(_row, page.boards))
+
+
+@app.command()
+def show(context: typer.Context, board_id: BoardId, *, json: Json = False) -> None:
+    """Show a board: its state and why, its last checks and what they found, its last changes."""
+    detail = ask(context, lambda lab: _detail(lab, board_id))
+    if json:
+        print_json(detail.model_dump(mode="json"))
+    else:
+        print_board(detail)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    board_id: BoardId,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the check's end and show what it found.")] = False,
+    limit_s: Annotated[float, typer.Option("--for", min=0.0, help="Longest wait, s.")] = 600.0,
+    json: Json = False,
+) -> None:
+    """Have a board checked as soon as it is free.
+
+    With --wait the exit status is 0 if it passed, 1 if it did not, 5 if --for has passed.
+    """
+    if not wait:
+        _tell(ask(context, lambda lab: lab.request("board.check", BoardRef(id=board_id), BoardDocument)), json=json)
+        return
+    ended = ask(context, lambda lab: _checked(lab, board_id, limit_s))
+    if json:
+        print_json(ended.model_dump(mode="json"))
+    else:
+        results().print(f"check {ended.id} of {board_id} {verdict(ended)}: {found(ended) or '-'}", markup=False)
+    raise typer.Exit(Exit.DONE if ended.passed else Exit.FAILED)
+
+
+@app.command()
+def quarantine(context: typer.Context, board_id: BoardId, reason: Reason, *, json: Json = False) -> None:
+    """Trust a board no longer until it passes a check; a run that is on goes on to its end."""
+    _change(context, "board.quarantine", BoardWithdrawal(id=board_id, reason=reason), json=json)
+
+
+@app.command()
+def maintain(context: typer.Context, board_id: BoardId, reason: Reason, *, json: Json = False) -> None:
+    """Take a board into your hands until you return it; a run that is on goes on to its end."""
+    _change(context, "board.maintain", BoardWithdrawal(id=board_id, reason=reason), json=json)
+
+
+@app.command("return")
+def return_(context: typer.Context, board_id: BoardId, *, json: Json = False) -> None:
+    """Give a board back from maintenance or quarantine: it is checked, and works again if it passes."""
+    _change(context, "board.return", BoardRef(id=board_id), json=json)
+
+
+async def _detail(lab: LabClient, board_id: str) -> BoardDetail:
+    return await lab.request("board.get", BoardRef(id=board_id), BoardDetail)
+
+
+async def _checked(lab: LabClient, board_id: str, limit_s: float) -> CheckDocument:
+    """Ask for a check and wait for the first one that began after that."""
+    before = max((each.id for each in (await _detail(lab, board_id)).checks), default=0)
+    await lab.request("board.check", BoardRef(id=board_id), BoardDocument)
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                for each in reversed((await _detail(lab, board_id)).checks):
+                    if each.id > before and each.ended_at is not None:
+                        return each
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        remedy = f"see what it waits for with labctl board show {board_id}"
+        raise OverdueError(f"board {board_id} was not checked within {limit_s:g} s", remedy=remedy) from error
+
+
+def _change(context: typer.Context, verb: str, params: Message, *, json: bool) -> None:
+    _tell(ask(context, lambda lab: lab.request(verb, params, BoardDocument)), json=json)
+
+
+def _tell(board: BoardDocument, *, json: bool) -> None:
+    if json:
+        print_json(board.model_dump(mode="json"))
+    else:
+        results().print(board_line(board), markup=False)
 
 
 def _row(board: BoardDocument) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from labd.cli import board, job, session, trace
+from labd.cli import board, instrument, job, session, trace
 from labd.cli import lab as the_lab
 from labd.cli.connection import Choice
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(job.app, name="job")
 app.add_typer(board.app, name="board")
+app.add_typer(instrument.app, name="instrument")
 app.add_typer(trace.app, name="trace")
 app.add_typer(the_lab.app, name="lab")
 app.add_typer(session.app, name="session")
