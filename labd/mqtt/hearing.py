@@ -21,10 +21,12 @@ from labd.service.lab import Lab
 from labd.service.messages import ErrorDocument, ErrorKind, Reply
 from labd.service.sender import Sender, sender_of
 
-PENDING_MAX = 512
-"""Most requests under way at once."""
-CLIENT_MAX = 128
+PENDING_MAX = 1024
+"""Most requests under way at once, until the broker has their replies."""
+CLIENT_MAX = 256
 """Most of them of one client, or of one user."""
+CROWD = 16
+"""With so many under way, telling gives way to them."""
 REFUSALS_MAX = 2048
 """Most replies of `busy` on their way at once: a client that outruns even them gets none for the rest."""
 TELL_EVERY_S = 10.0
@@ -49,6 +51,10 @@ class Hearing:
         self._pending: Counter[str] = Counter()
         self._refusals = 0
         self._flood = Flood()
+
+    def crowded(self) -> bool:
+        """Whether so many requests are under way that what can wait should."""
+        return self._pending.total() >= CROWD
 
     def hear(self, client: aiomqtt.Client, message: aiomqtt.Message) -> None:
         """Take in a message; one that is no request is left alone."""

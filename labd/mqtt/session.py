@@ -114,7 +114,7 @@ class MqttSession:
                     hearing.hear(client, message)
 
         async with self._connector.connected(will=will, inbox=Heard) as client:
-            telling = Telling(self._lab, client, self._topics, self._since, self._retention)
+            telling = Telling(self._lab, client, self._topics, self._since, self._retention, crowded=hearing.crowded)
             yield client, telling
 
     async def _serve(self, client: aiomqtt.Client, telling: Telling) -> None:

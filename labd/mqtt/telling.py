@@ -40,6 +40,8 @@ INFLIGHT_MAX = 10
 """Publishes at once; more of them flood the client library's log (measured)."""
 GATHER_S = 0.02
 """How long a committed event may wait for others, s."""
+YIELD_S = 0.25
+"""Longest time that a batch of events waits while many requests are under way, s."""
 STATUS_EVERY_S = 1.0
 """Shortest time between two of the lab's status, s."""
 NOTE_EVERY_S = 1.0
@@ -68,14 +70,25 @@ class Telling:
         topics: Where things are told.
         since: When the daemon started.
         retention: How long an ended job stays at the broker.
+        crowded: Whether many requests are under way.
     """
 
-    def __init__(self, lab: Lab, client: aiomqtt.Client, topics: Topics, since: datetime, retention: timedelta) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        client: aiomqtt.Client,
+        topics: Topics,
+        since: datetime,
+        retention: timedelta,
+        *,
+        crowded: Callable[[], bool],
+    ) -> None:
         self._lab = lab
         self._client = client
         self._topics = topics
         self._since = since
         self._retention = retention
+        self._crowded = crowded
         self.recall = Recall(client, topics)
         self._inflight = asyncio.Semaphore(INFLIGHT_MAX)
         self._turn = asyncio.Lock()
@@ -134,6 +147,14 @@ class Telling:
                 await database.committed_since(commits)
                 # Replies to whatever made the commit go first, and the events of a burst are told together.
                 await asyncio.sleep(GATHER_S)
+            else:
+                await self._give_way()
+
+    async def _give_way(self) -> None:
+        """Let requests go first, but not for ever."""
+        until = time.monotonic() + YIELD_S
+        while self._crowded() and time.monotonic() < until:
+            await asyncio.sleep(GATHER_S)
 
     async def _note(self, events: int, told: Told) -> None:
         """Remember here how far the events are told, and at a broker that has everything how far it has the rest."""
