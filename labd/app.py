@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from sqlmodel import Session
@@ -44,10 +45,12 @@ from labd.notify import keep_alive, notify, on_terminal
 from labd.occupancy import occupied
 from labd.schedule.caretaker import Caretaker
 from labd.schedule.dispatcher import Dispatcher
+from labd.schedule.sweeper import Sweeper
 from labd.service.care import LabCare
 from labd.service.lab import Lab
 from labd.service.reload import Reloader
 from labd.service.session_import import sweep_imports
+from labd.service.sweep_work import LabSweeps
 from labd.service.work import LabWork
 from labd.web.server import serve_traces
 
@@ -238,6 +241,7 @@ async def _at_work(
         emergency.pull()
 
     reloader = reloading(live, bench.devices, bench.database, wake=dispatcher.wake, clock=clock)
+    sweeper = Sweeper(live, bench.database, LabSweeps(live), report=_no_report, jobs_added=dispatcher.wake, clock=clock)
     lab = Lab(
         live=live,
         database=bench.database,
@@ -247,6 +251,7 @@ async def _at_work(
         space=lambda: watch.seen,
         archive=archive_notice,
         collect=housekeeper.wake,
+        sweeps_changed=sweeper.wake,
         halt=halt,
         go_on=dispatcher.go_on,
         reloader=reloader,
@@ -259,6 +264,7 @@ async def _at_work(
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
         caring = group.create_task(caretaker.run(), name="caretaker")
+        sweeping = group.create_task(sweeper.run(), name="sweeper")
         housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
         stopping = group.create_task(emergency.run(), name="emergency-off")
         reloads = group.create_task(reloader.run(), name="reloader")
@@ -267,6 +273,7 @@ async def _at_work(
             yield reloader
         finally:
             caring.cancel()
+            sweeping.cancel()
             stopping.cancel()
             reloads.cancel()
             housekeeping.cancel()
@@ -276,3 +283,7 @@ async def _at_work(
                 await session.told(TOLD_S)
             telling.cancel()
             watchdog.cancel()
+
+
+async def _no_report(night_id: int) -> dict[str, Any]:
+    return {}

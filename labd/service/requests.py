@@ -31,6 +31,7 @@ from labd.service.messages import (
     JobSpec,
     Message,
 )
+from labd.service.sweep_requests import SWEEP_VERBS
 from labd.service.trace_requests import TRACE_VERBS
 
 
@@ -105,4 +106,5 @@ VERBS: Mapping[str, Verb] = {
     **LAB_VERBS,
     **HEALTH_VERBS,
     **TRACE_VERBS,
+    **SWEEP_VERBS,
 }
