@@ -1,0 +1,78 @@
+"""The golden job: queued when it is due, never twice, and judged by the board's own earlier results."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from labd.benchmarks import Mode
+from labd.config import Health, LiveConfig
+from labd.model import ledger
+from labd.model.causes import Ending
+from labd.model.states import BoardState
+from labd.model.tables import Board, Job, Score
+from labd.service.golden import GoldenJobs
+from tests.service.labs import NOW, bring_up, config, open_lab
+
+DAY_S = 86_400.0
+
+
+class HandClock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def elapsed(self) -> float:
+        return (self.at - NOW).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+def complete(session: Session, at: datetime, energy_j: float) -> None:
+    """Run the golden job that waits, to this result."""
+    job = session.exec(select(Job).where(Job.state == "queued").order_by(col(Job.id))).one()
+    assert job.id is not None
+    run = ledger.start_run(session, job.id, job.spec["board"]["id"], at, 60.0)
+    assert run.id is not None
+    result = {"energy_j_per_inference": {"value": energy_j, "standard_uncertainty": 0.001 * energy_j}}
+    ledger.add_score(session, Score(run_id=run.id, scorer="energy", result=result, created_at=at))
+    ledger.end_run(session, run.id, Ending(), at)
+
+
+async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_its_board_suspect(
+    tmp_path: Path,
+) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
+        clock = HandClock()
+        golden = GoldenJobs(live, lab.database, clock)
+        for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.02e-6):
+            assert await golden.tend()
+            assert not await golden.tend(), "one waits already"
+            await lab.database.write(lambda session, value=energy_j: complete(session, clock.at, value))
+            assert not await golden.tend(), "it had its run today"
+            clock.at += timedelta(seconds=DAY_S)
+            board = await lab.database.read(lambda session: session.get_one(Board, "b1"))
+            assert board.state is BoardState.ONLINE
+        await golden.tend()
+        await lab.database.write(lambda session: complete(session, clock.at, 1.08e-6))
+        await golden.tend()
+        board = await lab.database.read(lambda session: session.get_one(Board, "b1"))
+        assert board.state is BoardState.SUSPECT
+        assert board.reason.startswith("golden job 5 is +7.46 ± 0.21 % from the median of 4 earlier ones")
+        jobs = await lab.database.read(lambda session: list(session.exec(select(Job))))
+        assert {(job.requester, job.mode, job.spec["board"]["id"]) for job in jobs} == {("labd", Mode.ENERGY, "b1")}
+
+
+async def test_a_lab_without_a_golden_benchmark_queues_none(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        assert not await GoldenJobs(LiveConfig(config(tmp_path)), lab.database, HandClock()).tend()
