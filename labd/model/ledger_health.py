@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from labd.errors import ConflictError, NotFoundError
 from labd.model.causes import Blame
-from labd.model.checks import Examination, Outcome
+from labd.model.checks import CheckStep, Examination, Outcome
 from labd.model.ledger import set_board_state, set_instrument_state
 from labd.model.ledger_events import LABD, note
 from labd.model.ledger_lab import refuse_if_stopped
@@ -118,15 +118,30 @@ def last_checks(session: Session, board_id: str, limit: int) -> list[Check]:
 
 
 def earlier_idle_a(session: Session, board_id: str, limit: int) -> tuple[float, ...]:
-    """Idle currents of a board's last passed checks since it last came back from a person's hands, oldest first, A."""
+    """Idle currents of a board's last passed checks since it last came back, oldest first, A."""
+    board = session.get_one(Board, board_id)
     query = (
         select(Check)
         .where(Check.board_id == board_id, col(Check.passed).is_(True))
         .order_by(col(Check.id).desc())
         .limit(limit)
     )
+    if board.returned_at is not None:  # it may have been mended, and draw something else now
+        query = query.where(col(Check.started_at) >= board.returned_at)
     found = [check.findings.get("idle", {}).get("current_a") for check in session.exec(query)]
     return tuple(float(current_a) for current_a in reversed(found) if current_a is not None)
+
+
+def boards_without_port(session: Session) -> frozenset[str]:
+    """Boards out of work whose last check did not find their serial port."""
+    out = (BoardState.SUSPECT, BoardState.QUARANTINED)
+    ids = session.exec(select(Board.id).where(col(Board.state).in_(out))).all()
+    lost = str(CheckStep.PORT)
+    return frozenset(
+        board_id
+        for board_id in ids
+        if any(check.findings.get(lost, {}).get("passed") is False for check in last_checks(session, board_id, 1))
+    )
 
 
 # --- standings ------------------------------------------------------------------------------------------------

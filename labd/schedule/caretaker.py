@@ -205,11 +205,12 @@ class Caretaker:
     # --- signs and instruments --------------------------------------------------------------------------------
 
     async def _watch_ports(self) -> None:
-        """Have a board checked as soon as its port comes or goes."""
+        """Have a board checked as soon as its port comes or goes, also if it came while no daemon was there."""
         present = await self._care.present(self._live.now.board)
-        changed = {
-            board_id for board_id, is_there in present.items() if self._present.get(board_id, is_there) != is_there
-        }
+        changed = {name for name, is_there in present.items() if self._present.get(name, is_there) != is_there}
+        if any(name not in self._present for name in present):
+            without = await self._database.read(ledger_health.boards_without_port)
+            changed |= {name for name in without - self._present.keys() if present.get(name)}
         self._present = dict(present)
         if changed:
             self._log.info("ports_changed", boards=sorted(changed))

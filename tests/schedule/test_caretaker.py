@@ -189,6 +189,15 @@ async def test_a_port_that_comes_and_goes_makes_a_check_due_at_once(tmp_path: Pa
         await lab.becomes(BoardState.ONLINE, "b2")
 
 
+async def test_a_port_that_came_back_while_no_daemon_was_there_is_seen_at_the_start(tmp_path: Path) -> None:
+    unplugged = Examination(Outcome.DANGEROUS, (Finding(CheckStep.PORT, passed=False, message="no such file"),))
+    async with scene(tmp_path, care=HeldCare(found={"b1": unplugged}), retry_s=3600) as lab:
+        await lab.failed_run()
+        await lab.becomes(BoardState.QUARANTINED)
+    async with scene(tmp_path, retry_s=3600) as lab:
+        await lab.becomes(BoardState.ONLINE)
+
+
 async def test_boards_wait_for_an_instrument_that_is_away_without_a_strike(tmp_path: Path) -> None:
     async with scene(tmp_path) as lab:
         await lab.write(
