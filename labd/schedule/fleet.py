@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from labd.benchmarks import Mode
-from labd.config import Board, LabConfig
+from labd.config import Board, LabConfig, resources_of
 from labd.config.derived import BoardFacts, lab_facts
-from labd.schedule.match import Requirement, candidates, refusal, resources_of
+from labd.schedule.match import Requirement, candidates, refusal
 
 Boards = int
 """A set of boards: bit i stands for the i-th board of lab.toml."""
@@ -35,7 +35,7 @@ class Fleet:
         self.everything: Boards = (1 << len(self.board_ids)) - 1
         self._bits = {board_id: 1 << index for index, board_id in enumerate(self.board_ids)}
         self._boards = {board.id: board for board in config.board}
-        self._resources = {board.id: resources_of(board) for board in config.board}
+        self._resources = {board.id: frozenset(resources_of(board)) | {f"board {board.id}"} for board in config.board}
         self._weights = {user.name: user.share for user in config.user}
         users: defaultdict[str, Boards] = defaultdict(int)
         for board_id, resources in self._resources.items():

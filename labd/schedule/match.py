@@ -145,22 +145,3 @@ def can_ever_match(
     reasons = {board_id: reason for board_id, (_, reason) in found.items()}
     listing = "; ".join(f"{board_id} {reason}" for board_id, reason in reasons.items()) or "the lab has no boards"
     return Mismatch(field=field, message=f"no board can serve this job: {listing}", reasons=reasons)
-
-
-def resources_of(board: Board) -> frozenset[str]:
-    """Every exclusive thing that a run on the board takes: what two boards share, one at a time can have."""
-    taken = {
-        f"board {board.id}",
-        f"channel {board.supply.instrument}/{board.supply.channel}",
-        f"port {board.serial.port}",
-        *board.resources,
-    }
-    if board.measure is not None:
-        taken.add(f"channel {board.measure.instrument}/{board.measure.channel}")
-    if board.timing is not None:
-        taken.add(f"pin {board.timing.instrument}/{board.timing.pin}")
-    if board.flash is not None:
-        # as lab.toml's checks see it: with the same options it is the same probe
-        options = " ".join(str(value) for _, value in sorted(board.flash.options.items()))
-        taken.add(f"probe {board.flash.driver} {options}".rstrip())
-    return frozenset(taken)
