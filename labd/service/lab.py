@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from labd.clock import WALL
 from labd.config import LabConfig, LiveConfig
+from labd.config.derived import lab_facts
 from labd.keep.space import Space, SpaceState
 from labd.model.database import Database
+from labd.schedule.reservations import Granting
 from labd.service.reload import Reloader
 
 
@@ -24,6 +26,15 @@ def nothing_runs() -> None:
 
 def nobody_collects() -> None:
     """A lab without a housekeeper: the next one deletes what was committed."""
+
+
+def nobody_guards() -> None:
+    """A lab without a warden: the next one ends what is due."""
+
+
+def plain_granting() -> Granting:
+    """A lab that knows of its boards what lab.toml alone tells."""
+    return Granting(lambda config: lab_facts(config, {}))
 
 
 def nobody_sweeps() -> None:
@@ -47,6 +58,8 @@ class Lab:
         go_on: Tells who begins runs, checks and reservations that they may again; called as `halt` is.
         reloader: Takes up another lab.toml; None if the lab was not made from one.
         collect: Has the traces deleted that were committed to go; called on the event loop, after the commit.
+        granting: Decides which reservation gets which board.
+        reservations_changed: Tells the warden that a reservation was added or changed; called as `collect` is.
         sweeps_changed: Tells the sweeper that a sweep or a night was added or changed; called as `collect` is.
     """
 
@@ -59,6 +72,8 @@ class Lab:
     space: Callable[[], Space] = enough_space
     archive: Callable[[], str] = str
     collect: Callable[[], None] = nobody_collects
+    granting: Granting = field(default_factory=plain_granting)
+    reservations_changed: Callable[[], None] = nobody_guards
     sweeps_changed: Callable[[], None] = nobody_sweeps
     halt: Callable[[], None] = nothing_runs
     go_on: Callable[[], None] = nothing_runs

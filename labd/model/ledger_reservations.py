@@ -1,0 +1,343 @@
+"""People's holds on boards: asked for, granted, extended, handed over, ended; each change is an event.
+
+A reservation that has a board is ended in two steps, so that its lease goes only when the board is dark: its end is set
+to now, with the reason, and whoever switches the board off then ends it. Both are committed, so a crash in between
+leaves a reservation whose end is due. As in `labd.model.ledger`, every function takes a session and the time, and none
+commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlmodel import Session, col, func, select
+
+from labd.errors import ConflictError, NotFoundError
+from labd.model.ledger import set_board_state
+from labd.model.ledger_events import note
+from labd.model.ledger_leases import grant_lease, release_lease
+from labd.model.states import BoardState, LeasePurpose, ReservationState, check_transition
+from labd.model.tables import Board, Lease, Reservation
+
+KIND = "reservation"
+WARNED = "warned"
+"""Reason of the event of a reservation that ends soon."""
+TIME_UP = "its time was up"
+ORPHANED = "its lease was gone"
+
+# In words: a database sees that a partial index serves a query only where the value is not a parameter.
+_WAITING, _ACTIVE, _LIVE = text("state = 'waiting'"), text("state = 'active'"), text("state != 'ended'")
+
+
+def reservation_row(session: Session, reservation_id: int) -> Reservation:
+    """One reservation.
+
+    Raises:
+        NotFoundError: there is no such reservation.
+    """
+    row = session.get(Reservation, reservation_id)
+    if row is None:
+        remedy = "list the reservations to see their numbers"
+        raise NotFoundError(f"there is no reservation {reservation_id}", where="params.id", remedy=remedy)
+    return row
+
+
+def request_reservation(
+    session: Session, *, requirement: str, owner: str, purpose: str, duration_s: float, now: datetime, max_live: int
+) -> Reservation:
+    """Add a waiting reservation.
+
+    Args:
+        session: Where it is written.
+        requirement: The wish, in canonical JSON.
+        owner: Whose it is.
+        purpose: What for.
+        duration_s: How long it holds its board from when it gets it, s.
+        now: When.
+        max_live: Most that one owner may have waiting and active.
+
+    Raises:
+        ConflictError: the owner has too many already.
+    """
+    _check_room(session, owner, max_live)
+    row = Reservation(requirement=requirement, owner=owner, purpose=purpose, duration_s=duration_s, requested_at=now)
+    session.add(row)
+    session.flush()
+    _event(session, row, now)
+    return row
+
+
+def grant_reservation(
+    session: Session, reservation_id: int, board_id: str, resources: Collection[str], now: datetime
+) -> Reservation:
+    """Give a board to a waiting reservation: it holds it, with what it needs, until its end.
+
+    Raises:
+        StateError: it does not wait any more, the board is not free, or the lab is stopped. Nothing may be committed
+            of the transaction.
+    """
+    row = reservation_row(session, reservation_id)
+    row.state = check_transition(f"reservation {reservation_id}", row.state, ReservationState.ACTIVE)
+    row.board_id, row.starts_at, row.ends_at = board_id, now, now + timedelta(seconds=row.duration_s)
+    grant_lease(
+        session,
+        board_id,
+        LeasePurpose.RESERVATION,
+        row.owner,
+        resources,
+        now=now,
+        expires_at=row.ends_at,
+        reservation_id=reservation_id,
+    )
+    set_board_state(session, board_id, BoardState.BUSY, _held_words(row), now)
+    session.add(row)
+    _event(session, row, now)
+    return row
+
+
+def extend_reservation(
+    session: Session, reservation_id: int, duration_s: float, now: datetime, max_s: float
+) -> Reservation:
+    """Let a reservation hold its board longer, or ask for it longer; it is warned anew.
+
+    Raises:
+        NotFoundError: there is no such reservation.
+        ConflictError: it ends or has ended, or it would hold its board for more than `max_s` from now on.
+    """
+    row = _live(session, reservation_id)
+    if row.ends_at is not None and (row.ends_at <= now or row.reason):
+        raise ConflictError(f"reservation {reservation_id} is just ending", where="params.id", remedy="reserve again")
+    left_s = row.duration_s if row.ends_at is None else (row.ends_at - now).total_seconds()
+    if left_s + duration_s > max_s:
+        raise ConflictError(
+            f"that would be {left_s + duration_s:.0f} s from now on, and at most {max_s:.0f} s are allowed",
+            where="params.duration_s",
+            remedy="ask for less now, and again later",
+        )
+    row.duration_s += duration_s
+    if row.ends_at is not None:
+        _set_end(session, row, row.ends_at + timedelta(seconds=duration_s))
+    row.warned_at = None
+    session.add(row)
+    _event(session, row, now, f"extended by {duration_s:g} s")
+    return row
+
+
+def hand_over_reservation(session: Session, reservation_id: int, to: str, now: datetime, max_live: int) -> Reservation:
+    """Make a reservation somebody else's.
+
+    Raises:
+        NotFoundError: there is no such reservation.
+        ConflictError: it has ended, or its new owner has too many already.
+    """
+    row = _live(session, reservation_id)
+    if to != row.owner:
+        _check_room(session, to, max_live)
+        before, row.owner = row.owner, to
+        session.add(row)
+        for lease in _leases(session, reservation_id):
+            lease.owner = to
+            session.add(lease)
+        if row.board_id is not None:
+            board = session.get_one(Board, row.board_id)
+            if board.state is BoardState.BUSY:
+                set_board_state(session, row.board_id, BoardState.BUSY, _held_words(row), now)
+        _event(session, row, now, f"handed over by {before}")
+    return row
+
+
+def release_reservation(session: Session, reservation_id: int, reason: str, now: datetime) -> Reservation:
+    """Give a reservation up: one that waits ends at once, one that has a board is due to end.
+
+    Raises:
+        NotFoundError: there is no such reservation.
+        ConflictError: it has ended already.
+    """
+    row = _live(session, reservation_id)
+    if row.state is ReservationState.WAITING:
+        _end(session, row, reason, now)
+    elif not row.reason:  # else its end is under way
+        row.reason = reason
+        _set_end(session, row, now)
+        _event(session, row, now, reason)
+    return row
+
+
+def warn_reservation(session: Session, reservation_id: int, now: datetime) -> Reservation:
+    """Note that the owner was told of the end; once for each end."""
+    row = reservation_row(session, reservation_id)
+    if row.state is ReservationState.ACTIVE and row.warned_at is None:
+        row.warned_at = now
+        session.add(row)
+        _event(session, row, now, WARNED)
+    return row
+
+
+def end_reservation(session: Session, reservation_id: int, now: datetime, *, dark: bool) -> Reservation:
+    """End a reservation whose board is dark: its lease goes, and its board can serve others.
+
+    Args:
+        session: Where it is written.
+        reservation_id: The reservation; harmless if it has ended.
+        now: When.
+        dark: Whether the board's supply is known to be off; if not, the board is looked at before it serves again.
+    """
+    row = reservation_row(session, reservation_id)
+    if row.state is ReservationState.ENDED:
+        return row
+    held = _leases(session, reservation_id)
+    for lease in held:
+        assert lease.id is not None, "rows that were read have their number"
+        release_lease(session, lease.id, now)
+    reason = row.reason or (TIME_UP if held else ORPHANED)
+    if row.board_id is not None:
+        board = session.get_one(Board, row.board_id)
+        if board.state is BoardState.BUSY:
+            suspect = f"its output could not be switched off when reservation {reservation_id} ended"
+            state, words = (BoardState.ONLINE, "") if dark else (BoardState.SUSPECT, suspect)
+            set_board_state(session, row.board_id, state, words, now)
+    _end(session, row, reason, now)
+    return row
+
+
+def move_ends(session: Session, step_s: float, now: datetime) -> list[Reservation]:
+    """Let every active reservation keep the time it has left, after the clock was set by `step_s`."""
+    rows = active_reservations(session)
+    for row in rows:
+        assert row.ends_at is not None, "an active reservation has an end"
+        if not row.reason:
+            _set_end(session, row, row.ends_at + timedelta(seconds=step_s))
+            _event(session, row, now, f"the clock was set by {step_s:+.0f} s: it keeps the time it has left")
+    return rows
+
+
+def bound_ends(session: Session, now: datetime) -> list[Reservation]:
+    """End no reservation later than its whole duration from now on: the clock may have been set back meanwhile."""
+    found = []
+    for row in active_reservations(session):
+        assert row.ends_at is not None, "an active reservation has an end"
+        latest = now + timedelta(seconds=row.duration_s)
+        if row.ends_at > latest:
+            _set_end(session, row, latest)
+            _event(session, row, now, "the clock was set back while the lab was down")
+            found.append(row)
+    return found
+
+
+# --- what there is ----------------------------------------------------------------------------------------------
+
+
+def waiting_wishes(session: Session) -> list[str]:
+    """The different wishes that wait, the one that was asked for first standing first."""
+    query = (
+        select(Reservation.requirement)
+        .where(_WAITING)
+        .group_by(col(Reservation.requirement))
+        .order_by(func.min(Reservation.id))
+    )
+    return list(session.exec(query))
+
+
+def waiting_owners(session: Session) -> list[tuple[str, str]]:
+    """The different wishes that wait, each with who asked for it first, in the order of asking."""
+    first = select(func.min(Reservation.id)).where(_WAITING).group_by(col(Reservation.requirement))
+    rows = select(Reservation).where(col(Reservation.id).in_(first)).order_by(col(Reservation.id))
+    return [(row.requirement, row.owner) for row in session.exec(rows)]
+
+
+def waiting_numbers(session: Session, requirement: str, limit: int) -> list[int]:
+    """Numbers of the first reservations that wait with this wish, lowest first."""
+    query = (
+        select(Reservation.id)
+        .where(_WAITING, Reservation.requirement == requirement)
+        .order_by(col(Reservation.id))
+        .limit(limit)
+    )
+    return [number for number in session.exec(query) if number is not None]
+
+
+def free_boards(session: Session) -> set[str]:
+    """Ids of boards that are online, and that no lease holds."""
+    leased = select(Lease.board_id).where(col(Lease.released_at).is_(None))
+    return set(session.exec(select(Board.id).where(Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))))
+
+
+def active_reservations(session: Session) -> list[Reservation]:
+    """Those that have a board, the one that ends first standing first."""
+    query = select(Reservation).where(_ACTIVE).order_by(col(Reservation.ends_at), col(Reservation.id))
+    return list(session.exec(query))
+
+
+def held_reservations(session: Session) -> set[int]:
+    """Numbers of the reservations that a lease is in force for."""
+    query = select(Lease.reservation_id).where(
+        col(Lease.released_at).is_(None), Lease.purpose == LeasePurpose.RESERVATION
+    )
+    return {number for number in session.exec(query) if number is not None}
+
+
+def list_reservations(
+    session: Session, *, state: ReservationState | None, owner: str | None, before: int | None, limit: int
+) -> list[Reservation]:
+    """At most `limit` reservations, newest first."""
+    query = select(Reservation).order_by(col(Reservation.id).desc()).limit(limit)
+    if state is not None:
+        query = query.where(Reservation.state == state)
+    if owner is not None:
+        query = query.where(Reservation.owner == owner)
+    if before is not None:
+        query = query.where(col(Reservation.id) < before)
+    return list(session.exec(query))
+
+
+# --- inside -----------------------------------------------------------------------------------------------------
+
+
+def _live(session: Session, reservation_id: int) -> Reservation:
+    row = reservation_row(session, reservation_id)
+    if row.state is ReservationState.ENDED:
+        raise ConflictError(f"reservation {reservation_id} has ended: {row.reason}", where="params.id")
+    return row
+
+
+def _check_room(session: Session, owner: str, max_live: int) -> None:
+    live = session.exec(select(func.count()).select_from(Reservation).where(_LIVE, Reservation.owner == owner)).one()
+    if live >= max_live:
+        message = f"{owner} has {live} reservations already, and may have {max_live}"
+        raise ConflictError(message, remedy="release one, or have max_per_owner raised in lab.toml")
+
+
+def _leases(session: Session, reservation_id: int) -> list[Lease]:
+    query = select(Lease).where(Lease.reservation_id == reservation_id, col(Lease.released_at).is_(None))
+    return list(session.exec(query))
+
+
+def _set_end(session: Session, row: Reservation, ends_at: datetime) -> None:
+    row.ends_at = ends_at
+    session.add(row)
+    for lease in _leases(session, _number(row)):
+        lease.expires_at = ends_at
+        session.add(lease)
+
+
+def _end(session: Session, row: Reservation, reason: str, now: datetime) -> None:
+    row.state = check_transition(f"reservation {row.id}", row.state, ReservationState.ENDED)
+    row.reason, row.ended_at = reason, now
+    session.add(row)
+    _event(session, row, now, reason)
+
+
+def _event(session: Session, row: Reservation, now: datetime, reason: str = "") -> None:
+    session.flush()
+    note(session, now, kind=KIND, subject=str(row.id), state=row.state, reason=reason, board_id=row.board_id)
+
+
+def _held_words(row: Reservation) -> str:
+    return f"reservation {row.id} of {row.owner}" + (f": {row.purpose}" if row.purpose else "")
+
+
+def _number(row: Reservation) -> int:
+    assert row.id is not None, "rows have their number after a flush"
+    return row.id

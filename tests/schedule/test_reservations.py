@@ -1,0 +1,361 @@
+"""Reservations as their owners see them: granted in order, warned, ended in the dark, whatever the clock does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, col, select
+
+from labd.config import Board, LiveConfig, ReservationRules, resources_of
+from labd.config.derived import lab_facts
+from labd.errors import ConflictError
+from labd.model import ledger, ledger_lab
+from labd.model import ledger_reservations as reservations
+from labd.model.database import Database
+from labd.model.migrations import upgrade
+from labd.model.states import BoardState, LeasePurpose, ReservationState
+from labd.model.tables import Board as BoardRow
+from labd.model.tables import Event, Hold, Lease, Reservation
+from labd.schedule.reservations import Granting, Warden
+from labd.schedule.wishes import Wish
+from tests.schedule.rack import BOARDS, rack
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SOON_S = 5.0
+RULES = ReservationRules(max_s=7200, warn_s=600, max_per_owner=100)
+
+
+class HandClock:
+    """A clock that stands still until the test moves it, and that can be set."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.offset = timedelta(0)
+        self._moved = asyncio.Condition()
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.passed) + self.offset
+
+    def passed_s(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.passed + seconds
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.passed >= until)
+
+    async def move(self, seconds: float) -> None:
+        async with self._moved:
+            self.passed += seconds
+            self._moved.notify_all()
+
+    def set_by(self, step: timedelta) -> None:
+        self.offset += step
+
+
+@dataclass
+class Scene:
+    """A lab with reservations, and the things that were switched off."""
+
+    database: Database
+    live: LiveConfig
+    clock: HandClock
+    warden: Warden
+    darkened: list[str] = field(default_factory=list)
+    obeys: bool = True
+
+    async def reserve(self, wish: Wish, owner: str = "ada", duration_s: float = 3600.0) -> int:
+        row = await self.database.write(
+            lambda session: reservations.request_reservation(
+                session,
+                requirement=wish.canonical(),
+                owner=owner,
+                purpose="debug",
+                duration_s=duration_s,
+                now=self.clock.now(),
+                max_live=RULES.max_per_owner,
+            )
+        )
+        assert row.id is not None
+        await self.warden.grant()
+        self.warden.wake()
+        return row.id
+
+    async def row(self, number: int) -> Reservation:
+        return await self.database.read(lambda session: session.get_one(Reservation, number))
+
+    async def until(self, number: int, state: ReservationState) -> Reservation:
+        async with asyncio.timeout(SOON_S):
+            while (row := await self.row(number)).state is not state:
+                await asyncio.sleep(0.005)
+        return row
+
+    async def reasons(self, number: int) -> list[str]:
+        events = await self.database.read(
+            lambda session: list(
+                session.exec(
+                    select(Event)
+                    .where(Event.kind == "reservation", Event.subject == str(number))
+                    .order_by(col(Event.id))
+                )
+            )
+        )
+        return [event.reason for event in events]
+
+    async def board(self, board_id: str) -> BoardRow:
+        return await self.database.read(lambda session: session.get_one(BoardRow, board_id))
+
+    async def look(self, number: int, seconds: float) -> None:
+        """Let time pass in pieces, as a day does, and let the warden look after each."""
+        while seconds > 0:
+            await self.clock.move(min(seconds, 20.0))
+            seconds -= 20.0
+            for _ in range(5):
+                await self.database.read(lambda session: session.get(Reservation, number))
+
+    async def release(self, number: int, reason: str = "released by ada") -> None:
+        await self.database.write(
+            lambda session: reservations.release_reservation(session, number, reason, self.clock.now())
+        )
+        self.warden.wake()
+
+
+@asynccontextmanager
+async def lab(folder: Path, clock: HandClock | None = None) -> AsyncIterator[Scene]:
+    """Three boards, which are online unless the folder has a lab that knows better."""
+    url = f"sqlite:///{folder / 'labd.db'}"
+    upgrade(url)
+    live = LiveConfig(rack().model_copy(update={"reservation": RULES}))
+    clock = clock or HandClock()
+    async with Database.open(url) as database:
+
+        async def darken(board: Board) -> bool:
+            scene.darkened.append(board.id)
+            return scene.obeys
+
+        granting = Granting(lambda config: lab_facts(config, {}))
+        warden = Warden(live, database, granting, darken=darken, wake=lambda: None, clock=clock)
+        scene = Scene(database, live, clock, warden)
+        for board_id in BOARDS:
+            await database.write(lambda session, b=board_id: ledger_lab.bring_up(session, b, START))  # type: ignore[misc]
+        await warden.begin()
+        task = asyncio.create_task(warden.run(), name="warden")
+        try:
+            yield scene
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def in_force(scene: Scene) -> tuple[list[Lease], list[str]]:
+    return await scene.database.read(
+        lambda session: (
+            list(session.exec(select(Lease).where(col(Lease.released_at).is_(None)))),
+            list(session.exec(select(Hold.resource))),
+        )
+    )
+
+
+async def test_a_reservation_of_a_free_board_has_it_at_once_with_all_that_it_needs(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        row = await scene.row(await scene.reserve(Wish(board_id="b2")))
+        assert (row.state, row.board_id) == (ReservationState.ACTIVE, "b2")
+        assert row.ends_at == START + timedelta(hours=1)
+        (lease,), held = await in_force(scene)
+        assert (lease.owner, lease.reservation_id, lease.expires_at) == ("ada", row.id, row.ends_at)
+        assert set(held) == resources_of(scene.live.now.board[1])
+        board = await scene.board("b2")
+        assert (board.state, board.reason) == (BoardState.BUSY, f"reservation {row.id} of ada: debug")
+
+
+async def test_those_who_wait_are_served_in_the_order_of_asking(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        first = await scene.reserve(Wish(board_id="b1"))
+        second = await scene.reserve(Wish(board_id="b1"), "bob")
+        third = await scene.reserve(Wish(tags=frozenset({"fpu"})), "cy")  # b1 alone
+        other = await scene.reserve(Wish(tags=frozenset({"m7"})), "di")
+        states = [(await scene.row(number)).state for number in (first, second, third, other)]
+        waiting, active = ReservationState.WAITING, ReservationState.ACTIVE
+        assert states == [active, waiting, waiting, active]
+        await scene.release(first)
+        await scene.until(second, active)
+        assert (await scene.row(third)).state is waiting
+        await scene.release(second)
+        assert (await scene.until(third, active)).board_id == "b1"
+
+
+async def test_the_end_is_warned_of_once_then_the_board_goes_dark_and_is_free(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(number, 2980)
+        assert (await scene.row(number)).warned_at is None
+        await scene.look(number, 100)
+        async with asyncio.timeout(SOON_S):
+            while (await scene.row(number)).warned_at is None:
+                await asyncio.sleep(0.005)
+        await scene.look(number, 600)
+        row = await scene.until(number, ReservationState.ENDED)
+        assert row.reason == "its time was up"
+        assert await scene.reasons(number) == ["", "", "warned", "its time was up"]
+        assert scene.darkened == ["b1"]
+        assert (await scene.board("b1")).state is BoardState.ONLINE
+        assert await in_force(scene) == ([], [])
+
+
+async def test_an_extension_moves_the_end_and_is_warned_of_anew_but_not_past_the_limit(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(number, 3100)
+        async with asyncio.timeout(SOON_S):
+            while (await scene.row(number)).warned_at is None:
+                await asyncio.sleep(0.005)
+
+        async def extended(seconds: float) -> Reservation:
+            return await scene.database.write(
+                lambda session: reservations.extend_reservation(
+                    session, number, seconds, scene.clock.now(), RULES.max_s
+                )
+            )
+
+        row = await extended(3600)
+        assert (row.ends_at, row.warned_at) == (START + timedelta(hours=2), None)
+        with pytest.raises(ConflictError, match="7200 s are allowed"):
+            await extended(3600)
+        (lease,), _ = await in_force(scene)
+        assert lease.expires_at == row.ends_at
+
+
+async def test_a_handed_over_reservation_is_the_new_owners(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.database.write(
+            lambda session: reservations.hand_over_reservation(session, number, "bob", scene.clock.now(), 8)
+        )
+        (lease,), _ = await in_force(scene)
+        assert ((await scene.row(number)).owner, lease.owner) == ("bob", "bob")
+        assert (await scene.board("b1")).reason == f"reservation {number} of bob: debug"
+
+
+async def test_a_board_that_would_not_go_dark_is_looked_at_before_it_serves_again(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        scene.obeys = False
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.release(number)
+        await scene.until(number, ReservationState.ENDED)
+        board = await scene.board("b1")
+        assert (board.state, "could not be switched off" in board.reason) == (BoardState.SUSPECT, True)
+
+
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(hours=-1)])
+async def test_a_clock_that_is_set_takes_nothing_away_and_gives_nothing(tmp_path: Path, step: timedelta) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(number, 1800)
+        scene.clock.set_by(step)
+        await scene.look(number, 1700)
+        row = await scene.row(number)
+        assert row.state is ReservationState.ACTIVE
+        assert row.ends_at == START + timedelta(hours=1) + step
+        await scene.look(number, 200)
+        await scene.until(number, ReservationState.ENDED)
+
+
+async def test_after_a_restart_they_are_as_they_were(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with lab(tmp_path, clock) as scene:
+        kept, ended, waits = (
+            await scene.reserve(Wish(board_id="b1")),
+            await scene.reserve(Wish(board_id="b2"), duration_s=60),
+            await scene.reserve(Wish(board_id="b1"), "bob"),
+        )
+    await clock.move(120)
+    async with lab(tmp_path, clock) as scene:
+        row = await scene.until(ended, ReservationState.ENDED)
+        assert row.reason == "its time was up"
+        held = await scene.row(kept)
+        assert (held.state, held.ends_at) == (ReservationState.ACTIVE, START + timedelta(hours=1))
+        assert (await scene.row(waits)).state is ReservationState.WAITING
+        assert (await scene.board("b1")).state is BoardState.BUSY
+
+
+async def test_a_clock_set_back_while_the_lab_was_down_makes_no_endless_reservation(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with lab(tmp_path, clock) as scene:
+        number = await scene.reserve(Wish(board_id="b1"), duration_s=600)
+    clock.set_by(timedelta(days=-30))
+    async with lab(tmp_path, clock) as scene:
+        async with asyncio.timeout(SOON_S):
+            while (await scene.row(number)).ends_at != clock.now() + timedelta(seconds=600):
+                await asyncio.sleep(0.005)
+        await scene.look(number, 620)
+        await scene.until(number, ReservationState.ENDED)
+
+
+async def test_a_board_that_is_taken_out_of_the_lab_ends_its_reservation_in_the_dark(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(number, 40)
+        config = scene.live.now
+        scene.live.replace(config.model_copy(update={"board": config.board[1:]}))
+        scene.warden.wake()
+        row = await scene.until(number, ReservationState.ENDED)
+        assert (row.reason, scene.darkened) == ("its board was taken out of lab.toml", ["b1"])
+
+
+async def test_a_reservation_whose_lease_is_gone_is_reclaimed(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+
+        def lose(session: Session) -> None:
+            for lease in session.exec(select(Lease)):
+                lease.released_at = scene.clock.now()
+                session.add(lease)
+
+        await scene.database.write(lose)
+        scene.warden.wake()
+        assert (await scene.until(number, ReservationState.ENDED)).reason == "its lease was gone"
+        assert (await scene.board("b1")).state is BoardState.ONLINE
+
+
+async def test_a_stopped_lab_grants_nothing_until_it_goes_on(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        await scene.database.write(lambda session: ledger_lab.stop_lab(session, "paper", "smoke", scene.clock.now()))
+        number = await scene.reserve(Wish(board_id="b1"))
+        assert (await scene.row(number)).state is ReservationState.WAITING
+        await scene.database.write(lambda session: ledger_lab.resume_lab(session, "paper", scene.clock.now()))
+        scene.warden.wake()
+        await scene.until(number, ReservationState.ACTIVE)
+
+
+async def test_an_owner_has_so_many_and_no_more(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        for _ in range(2):
+            await scene.reserve(Wish(board_id="b1"))
+        with pytest.raises(ConflictError, match="ada has 2 reservations"):
+            await scene.database.write(
+                lambda session: reservations.request_reservation(
+                    session, requirement="{}", owner="ada", purpose="", duration_s=1, now=START, max_live=2
+                )
+            )
+
+
+async def test_a_board_that_runs_is_not_taken_from_its_job(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        await scene.database.write(
+            lambda session: ledger.set_board_state(session, "b1", BoardState.BUSY, "run 1 of job 1", START)
+        )
+        number = await scene.reserve(Wish(board_id="b1"))
+        assert (await scene.row(number)).state is ReservationState.WAITING
+        holder = scene.warden.wanted()["b1"]
+        assert (holder.purpose, holder.owner) == (LeasePurpose.RESERVATION, "ada"), "no other job gets it next"
+        await scene.database.write(lambda session: ledger.set_board_state(session, "b1", BoardState.ONLINE, "", START))
+        await scene.until(number, ReservationState.ACTIVE)
+        async with asyncio.timeout(SOON_S):
+            while scene.warden.wanted():
+                await asyncio.sleep(0.005)
