@@ -68,8 +68,14 @@ class TestBench:
         try:
             ending = await LabWork(LiveConfig(self.config), self.bench).perform(job, run)
         finally:
-            await self.database.write(lambda session: ledger.end_run(session, run_id, ending, now))
+            await self.database.write(lambda session: self._end(session, run_id, board, ending))
         return ending, run_id
+
+    def _end(self, session: Session, run_id: int, board: str, ending: Ending) -> None:
+        """End the run; a board that it made suspect is trusted again, as its check would have it."""
+        now = datetime.now(UTC)
+        ledger.end_run(session, run_id, ending, now)
+        ledger.set_board_state(session, board, BoardState.ONLINE, "", now)
 
 
 @asynccontextmanager
