@@ -20,13 +20,14 @@ from sqlmodel import Session
 
 from drivers.api import Driver, driver_loaders
 from labd.bench.devices import Devices
-from labd.bench.emergency import EmergencyOff
+from labd.bench.emergency import EmergencyOff, darken
 from labd.bench.keeping import salvage_left
 from labd.bench.outputs import switch_outputs_off
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.clock import WALL, Clock
 from labd.config import EMBEDDED, LabConfig, LiveConfig
+from labd.config.derived import BoardFacts, capabilities_of, lab_facts
 from labd.errors import StoreError
 from labd.keep.archivist import Archivist
 from labd.keep.collect import Collector
@@ -45,6 +46,7 @@ from labd.notify import keep_alive, notify, on_terminal
 from labd.occupancy import occupied
 from labd.schedule.caretaker import Caretaker
 from labd.schedule.dispatcher import Dispatcher
+from labd.schedule.reservations import Granting, Warden
 from labd.schedule.sweeper import Sweeper
 from labd.service.care import LabCare
 from labd.service.lab import Lab
@@ -240,7 +242,28 @@ async def _at_work(
         dispatcher.halt()
         emergency.pull()
 
-    reloader = reloading(live, bench.devices, bench.database, wake=dispatcher.wake, clock=clock)
+    def facts(config: LabConfig) -> Mapping[str, BoardFacts]:
+        return lab_facts(config, capabilities_of(config, bench.drivers))
+
+    granting = Granting(facts)
+    warden = Warden(
+        live,
+        bench.database,
+        granting,
+        darken=partial(darken, bench.devices),
+        wake=dispatcher.wake,
+        clock=clock,
+    )
+
+    def boards_changed() -> None:
+        dispatcher.wake()
+        warden.wake()
+
+    def go_on() -> None:
+        dispatcher.go_on()
+        warden.wake()
+
+    reloader = reloading(live, bench.devices, bench.database, wake=boards_changed, clock=clock)
     sweeper = Sweeper(live, bench.database, LabSweeps(live), report=_no_report, jobs_added=dispatcher.wake, clock=clock)
     lab = Lab(
         live=live,
@@ -253,16 +276,20 @@ async def _at_work(
         collect=housekeeper.wake,
         sweeps_changed=sweeper.wake,
         halt=halt,
-        go_on=dispatcher.go_on,
+        go_on=go_on,
         reloader=reloader,
+        granting=granting,
+        reservations_changed=warden.wake,
         now=clock.now,
     )
     caretaker = Caretaker(live, bench.database, LabCare(live, bench, dispatcher.wake), dispatcher.wake, clock)
     await housekeeper.begin()
+    await warden.begin()
     session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
         dispatching = group.create_task(dispatcher.run(), name="dispatcher")
+        guarding = group.create_task(warden.run(), name="warden")
         caring = group.create_task(caretaker.run(), name="caretaker")
         sweeping = group.create_task(sweeper.run(), name="sweeper")
         housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
@@ -272,6 +299,7 @@ async def _at_work(
         try:
             yield reloader
         finally:
+            guarding.cancel()
             caring.cancel()
             sweeping.cancel()
             stopping.cancel()

@@ -1,4 +1,4 @@
-"""The emergency stop's hand on the outputs: every channel that feeds a board goes off, whoever uses it."""
+"""Outputs that go off whoever uses them: all of them in an emergency, a board's when its reservation ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ import structlog
 from drivers.api import ConnectError
 from labd.bench.devices import Devices
 from labd.bench.outputs import Outputs, wired_outputs
-from labd.config import LiveConfig
+from labd.config import Board, LiveConfig
+
+OFF_S = 20.0
+"""Longest wait for a board's output to go off, s: time for a dead connection to be found and opened anew."""
+
+
+async def darken(devices: Devices, board: Board) -> bool:
+    """Switch a board's output off; False if it is not known to be off, and is tried for again by the devices."""
+    try:
+        async with asyncio.timeout(OFF_S):
+            await devices.switch_off(board.supply.instrument, board.supply.channel)
+    except (ConnectError, TimeoutError) as error:
+        structlog.get_logger().error("output_off_failed", board=board.id, error=str(error))
+        return False
+    return True
 
 
 class EmergencyOff:

@@ -32,6 +32,7 @@ from labd.service.messages import (
     Message,
 )
 from labd.service.sweep_requests import SWEEP_VERBS
+from labd.service.reservation_requests import RESERVATION_VERBS
 from labd.service.trace_requests import TRACE_VERBS
 
 
@@ -104,6 +105,7 @@ VERBS: Mapping[str, Verb] = {
     "job.list": Query(TypeAdapter(Envelope[JobQuery]), list_jobs, JobPage),
     "board.list": Query(TypeAdapter(Envelope[BoardQuery]), list_boards, BoardPage),
     **LAB_VERBS,
+    **RESERVATION_VERBS,
     **HEALTH_VERBS,
     **TRACE_VERBS,
     **SWEEP_VERBS,
