@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from labd.cli import board, instrument, job, session, trace
+from labd.cli import board, instrument, job, reservation, session, trace
 from labd.cli import lab as the_lab
 from labd.cli.connection import Choice
 
@@ -26,9 +26,11 @@ app.add_typer(board.app, name="board")
 app.add_typer(instrument.app, name="instrument")
 app.add_typer(trace.app, name="trace")
 app.add_typer(the_lab.app, name="lab")
+app.add_typer(reservation.app, name="reservation")
 app.add_typer(session.app, name="session")
 app.command("submit", help="Short for `job submit`.")(job.submit)
 app.command("jobs", help="Short for `job list`.")(job.list_)
+app.command("reserve")(reservation.reserve)
 app.command("boards", help="Short for `board list`.")(board.list_)
 
 

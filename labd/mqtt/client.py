@@ -1,4 +1,4 @@
-"""A client of a lab: asks and waits for the answer, or follows a job, over MQTT 3.1.1.
+"""A client of a lab: asks and waits for the answer, or follows a job, over MQTT.
 
 One thing at a time: a client waits for an answer, or follows jobs. Whoever does not answer is told apart: a broker
 or a lab that is not there is unreachable, a lab that is there and silent has missed the deadline.
@@ -19,6 +19,7 @@ import aiomqtt
 from pydantic import ValidationError
 
 from labd.errors import LabError, RequestError, UnreachableError
+from labd.mqtt.connector import Connector
 from labd.mqtt.endpoint import Endpoint
 from labd.mqtt.publishing import publish
 from labd.mqtt.topics import Topics
@@ -84,13 +85,17 @@ class LabClient:
         topics: The lab's topics.
         name: Who asks.
         timeout_s: Longest wait for an answer, s.
+        user: Whom the broker knows us as; None to ask as nobody in particular, as an open lab allows.
     """
 
-    def __init__(self, client: aiomqtt.Client, topics: Topics, name: str, timeout_s: float) -> None:
+    def __init__(
+        self, client: aiomqtt.Client, topics: Topics, name: str, timeout_s: float, *, user: str | None = None
+    ) -> None:
         self._client = client
         self._topics = topics
         self._name = name
         self._timeout_s = timeout_s
+        self._user = user
         self._status: LabStatus | Offline | None = None
 
     async def submit(self, spec: JobSpec) -> JobAccepted:
@@ -144,7 +149,7 @@ class LabClient:
         """
         await self.status()  # a lab that is about to start would not hear the request
         request_id = str(uuid.uuid4())
-        reply_to = self._topics.reply(self._name)
+        reply_to = self._topics.reply(self._name, self._user)
         envelope = {
             "request_id": request_id,
             "client": self._name,
@@ -153,7 +158,7 @@ class LabClient:
         }
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._publish(self._topics.request(verb), json.dumps(envelope))
+                await self._publish(self._topics.request(verb, self._user), json.dumps(envelope))
                 async for topic, payload in self._messages():
                     self._note_status(topic, payload)
                     if isinstance(self._status, Offline):
@@ -241,30 +246,34 @@ class LabClient:
 
 
 @asynccontextmanager
-async def connect(endpoint: Endpoint, lab: str, *, timeout_s: float) -> AsyncIterator[LabClient]:
+async def connect(
+    endpoint: Endpoint, lab: str, *, timeout_s: float, user: str | None = None
+) -> AsyncIterator[LabClient]:
     """Connect to a lab's broker.
 
     Args:
         endpoint: The broker.
         lab: The lab's name.
         timeout_s: Longest wait for the connection, and later for an answer, s.
+        user: Whom the broker knows us as by our certificate; None for the endpoint's user, if it has one.
 
     Raises:
         UnreachableError: the broker cannot be reached, or does not let us in.
     """
-    topics, name = Topics(lab), _name()
+    topics, name, user = Topics(lab), _name(), user or endpoint.user
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
-                client = await stack.enter_async_context(endpoint.client(identifier=name))
-                await client.subscribe([(topics.reply(name), 1), (topics.status, 1)])
+                connection = Connector(endpoint).connected(identifier=name)
+                client = await stack.enter_async_context(connection)
+                await client.subscribe([(topics.reply(name, user), 1), (topics.status, 1)])
         except TimeoutError as error:
             message = f"the broker does not answer within {timeout_s:g} s"
             raise UnreachableError(message, where=str(endpoint), remedy="check its address") from error
         except aiomqtt.MqttError as error:
             remedy = "check that it runs, its address, and the user"
             raise UnreachableError(f"the broker cannot be used: {error}", where=str(endpoint), remedy=remedy) from error
-        yield LabClient(client, topics, name, timeout_s)
+        yield LabClient(client, topics, name, timeout_s, user=user)
 
 
 def _name() -> str:
