@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, true
+from sqlalchemy import bindparam, insert, true, update
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, func, select
 
 from labd.benchmarks import Mode
@@ -31,10 +32,23 @@ from labd.model.states import (
     TrialState,
     check_transition,
 )
-from labd.model.tables import Board, Check, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+from labd.model.tables import Board, Check, Instrument, Job, Run, Score, Trace, Trial, Window
 
-# A client waits while it is written: as a row of the table, not as an object, it takes half of the time.
+# A client waits while a job is written, and a run writes the others a dozen times: as rows of their tables, not as
+# objects, they take half of the time.
 _ADD_JOB = insert(SQLModel.metadata.tables["job"])
+_ADD_TRIAL = insert(SQLModel.metadata.tables["trial"])
+_ADD_WINDOW = insert(SQLModel.metadata.tables["window"])
+_ADD_SCORE = insert(SQLModel.metadata.tables["score"])
+_RUNS, _TRIALS = SQLModel.metadata.tables["run"], SQLModel.metadata.tables["trial"]
+_SET_STEP = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(step=bindparam("step"))
+_SET_FACTS = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(facts=bindparam("facts"))
+_FACTS = sql_select(_RUNS.c.facts).where(_RUNS.c.id == bindparam("run"))
+_END_TRIAL = (
+    update(_TRIALS)
+    .where(_TRIALS.c.id == bindparam("trial"), _TRIALS.c.state == TrialState.RUNNING)
+    .values(state=TrialState.MEASURED, results=bindparam("measured"))
+)
 
 _BARE = Terms()
 
@@ -195,17 +209,6 @@ def release_job(session: Session, job_id: int, now: datetime) -> Job:
     return job
 
 
-def free_boards(session: Session) -> set[str]:
-    """Ids of boards that are online and without a lease."""
-    leased = select(Lease.board_id).where(col(Lease.released_at).is_(None))
-    return set(session.exec(select(Board.id).where(Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))))
-
-
-def queued_jobs(session: Session) -> list[Job]:
-    """All queued jobs in the order in which they were submitted."""
-    return list(session.exec(select(Job).where(Job.state == JobState.QUEUED).order_by(col(Job.id))))
-
-
 def _park(session: Session, job: Job, ending: Ending, now: datetime) -> None:
     job.state = check_transition(f"job {job.id}", job.state, JobState.PARKED)
     job.cause, job.detail = ending.cause, ending.detail
@@ -267,11 +270,12 @@ def _attempts(session: Session, job_id: int) -> int:
 
 def set_step(session: Session, run_id: int, step: RunStep, facts: dict[str, Any] | None = None) -> None:
     """Note how far a run has come, and what was read back so far."""
-    run = _run(session, run_id)
-    run.step = step
+    connection = session.connection()
+    if connection.execute(_SET_STEP, {"run": run_id, "step": step}).rowcount != 1:
+        raise NotFoundError(f"there is no run {run_id}", where="run")
     if facts:
-        run.facts = {**run.facts, **facts}
-    session.add(run)
+        known = connection.execute(_FACTS, {"run": run_id}).scalar_one()
+        connection.execute(_SET_FACTS, {"run": run_id, "facts": {**known, **facts}})
 
 
 def set_firmware(session: Session, run_id: int, sha256: str) -> None:
@@ -371,7 +375,14 @@ def interrupt_runs(session: Session, now: datetime, terms: Terms = _BARE) -> lis
     return interrupt_unserved(session, now, frozenset(), terms)
 
 
-def interrupt_unserved(session: Session, now: datetime, served: Collection[int], terms: Terms = _BARE) -> list[Run]:
+def interrupt_unserved(
+    session: Session,
+    now: datetime,
+    served: Collection[int],
+    terms: Terms = _BARE,
+    *,
+    cause: Cause = Cause.DAEMON_DIED,
+) -> list[Run]:
     """End every run that is said to be on, but that nothing serves, as interrupted.
 
     Args:
@@ -379,10 +390,11 @@ def interrupt_unserved(session: Session, now: datetime, served: Collection[int],
         now: When.
         served: Runs that a task of this daemon serves.
         terms: As for `end_run`.
+        cause: Why they are cut off.
     """
     left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
     return [
-        end_run(session, _key(run), Ending(Cause.DAEMON_DIED, f"at step {run.step}"), now, terms)
+        end_run(session, _key(run), Ending(cause, f"at step {run.step}"), now, terms)
         for run in left
         if _key(run) not in served
     ]
@@ -393,20 +405,19 @@ def interrupt_unserved(session: Session, now: datetime, served: Collection[int],
 
 def start_trial(session: Session, run_id: int, *, number: int, input_index: int, inferences: int) -> int:
     """Add a running trial and return its id."""
-    trial = Trial(run_id=run_id, number=number, input=input_index, inferences=inferences)
-    session.add(trial)
-    session.flush()
-    return _key(trial)
+    trial = Trial(run_id=run_id, number=number, input=input_index, inferences=inferences, results=[])
+    key = session.connection().execute(_ADD_TRIAL, trial.model_dump(exclude={"id"})).inserted_primary_key
+    assert key is not None, "an insert of one row tells its key"
+    return int(key[0])
 
 
 def end_trial(session: Session, trial_id: int, results: Iterable[float], window: Window | None) -> None:
     """Note a trial's results, and its window where it has one."""
-    trial = session.get_one(Trial, trial_id)
-    trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.MEASURED)
-    trial.results = list(results)
-    session.add(trial)
+    connection = session.connection()
+    if connection.execute(_END_TRIAL, {"trial": trial_id, "measured": list(results)}).rowcount != 1:
+        check_transition(f"trial {trial_id}", session.get_one(Trial, trial_id).state, TrialState.MEASURED)
     if window is not None:
-        session.add(window)
+        connection.execute(_ADD_WINDOW, window.model_dump(exclude={"id"}))
 
 
 def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now: datetime) -> None:
@@ -437,7 +448,7 @@ def end_trace(
 
 def add_score(session: Session, score: Score) -> None:
     """Add one score of a run."""
-    session.add(score)
+    session.connection().execute(_ADD_SCORE, score.model_dump(exclude={"id"}))
 
 
 def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:

@@ -6,7 +6,7 @@ Each function reads with the session it is given; many jobs cost as many stateme
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import TypeVar
@@ -132,19 +132,31 @@ def job_summaries(session: Session, *, state: JobState | None, before: int | Non
     ]
 
 
-def board_documents(session: Session, config: LabConfig) -> list[BoardDocument]:
-    """All boards of lab.toml in its order; one that was never seen is offline."""
-    rows = {row.id: row for row in session.exec(select(Board))}
+def board_documents(session: Session, config: LabConfig, only: Collection[str] | None = None) -> list[BoardDocument]:
+    """The boards of lab.toml in its order; one that was never seen is offline.
+
+    Args:
+        session: Where they are read.
+        config: The lab.
+        only: Ids of those that are wanted; None for all. Of two hundred a batch of events touches a few.
+    """
+    wanted = {board.id for board in config.board} if only is None else set(only)
+    among = col(Lease.board_id).in_(wanted)
+    rows = {row.id: row for row in session.exec(select(Board).where(col(Board.id).in_(wanted)))}
     held = session.exec(
-        select(Lease.board_id, Lease.run_id, Run.job_id).join(Run).where(col(Lease.released_at).is_(None))
+        select(Lease.board_id, Lease.run_id, Run.job_id).join(Run).where(col(Lease.released_at).is_(None), among)
     )
     holder = {board_id: (run_id, job_id) for board_id, run_id, job_id in held}
     leases = {
         lease.board_id: lease
-        for lease in session.exec(select(Lease).where(col(Lease.released_at).is_(None), col(Lease.run_id).is_(None)))
+        for lease in session.exec(
+            select(Lease).where(col(Lease.released_at).is_(None), col(Lease.run_id).is_(None), among)
+        )
     }
     documents = []
     for board in config.board:
+        if board.id not in wanted:
+            continue
         row = rows.get(board.id)
         run_id, job_id = holder.get(board.id, (None, None))
         lease = leases.get(board.id)

@@ -53,9 +53,13 @@ def _boards(session: Session, lab: Lab) -> Iterable[Shown]:
 
 def _touched_boards(session: Session, lab: Lab, events: Sequence[Event]) -> Iterable[Shown]:
     if _reloaded(events):
-        return _boards(session, lab)
-    touched = {f"board/{event.board_id}" for event in events if event.board_id is not None}
-    return (shown for shown in _boards(session, lab) if shown.path in touched) if touched else ()
+        yield from _boards(session, lab)
+        return
+    touched = {event.board_id for event in events if event.board_id is not None}
+    for board in board_documents(session, lab.config, touched) if touched else ():
+        yield Shown(f"board/{board.id}", board)
+    for gone in touched - {board.id for board in lab.config.board}:
+        yield Shown(f"board/{gone}", None)
 
 
 def _instruments(session: Session, lab: Lab) -> Iterable[Shown]:
