@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import structlog
 from sqlmodel import Session
@@ -51,6 +50,7 @@ from labd.schedule.sweeper import Sweeper
 from labd.service.care import LabCare
 from labd.service.lab import Lab
 from labd.service.reload import Reloader
+from labd.service.report_files import Morning
 from labd.service.session_import import sweep_imports
 from labd.service.sweep_work import LabSweeps
 from labd.service.work import LabWork
@@ -264,7 +264,10 @@ async def _at_work(
         warden.wake()
 
     reloader = reloading(live, bench.devices, bench.database, wake=boards_changed, clock=clock)
-    sweeper = Sweeper(live, bench.database, LabSweeps(live), report=_no_report, jobs_added=dispatcher.wake, clock=clock)
+    morning = Morning(bench.database, live, config.lab.data_dir, clock)
+    sweeper = Sweeper(
+        live, bench.database, LabSweeps(live), report=morning.report, jobs_added=dispatcher.wake, clock=clock
+    )
     lab = Lab(
         live=live,
         database=bench.database,
@@ -288,30 +291,23 @@ async def _at_work(
     session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")
-        dispatching = group.create_task(dispatcher.run(), name="dispatcher")
-        guarding = group.create_task(warden.run(), name="warden")
-        caring = group.create_task(caretaker.run(), name="caretaker")
-        sweeping = group.create_task(sweeper.run(), name="sweeper")
-        housekeeping = group.create_task(housekeeper.run(), name="housekeeper")
-        stopping = group.create_task(emergency.run(), name="emergency-off")
-        reloads = group.create_task(reloader.run(), name="reloader")
         watchdog = group.create_task(keep_alive(), name="watchdog")
+        dispatching = group.create_task(dispatcher.run(), name="dispatcher")
+        caring = group.create_task(caretaker.run(), name="caretaker")
+        others = [
+            group.create_task(warden.run(), name="warden"),
+            group.create_task(sweeper.run(), name="sweeper"),
+            group.create_task(housekeeper.run(), name="housekeeper"),
+            group.create_task(emergency.run(), name="emergency-off"),
+            group.create_task(reloader.run(), name="reloader"),
+        ]
         try:
             yield reloader
         finally:
-            guarding.cancel()
-            caring.cancel()
-            sweeping.cancel()
-            stopping.cancel()
-            reloads.cancel()
-            housekeeping.cancel()
-            dispatching.cancel()
+            for task in (*others, caring, dispatching):
+                task.cancel()
             await asyncio.wait({dispatching, caring})
             if not telling.done():
                 await session.told(TOLD_S)
             telling.cancel()
             watchdog.cancel()
-
-
-async def _no_report(night_id: int) -> dict[str, Any]:
-    return {}
