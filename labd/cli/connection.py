@@ -43,11 +43,13 @@ class Connection:
         endpoint: Its broker.
         lab: Its name.
         timeout_s: Longest wait for an answer, s.
+        user: Whom the broker knows us as by our certificate; None for the endpoint's user, if it has one.
     """
 
     endpoint: Endpoint
     lab: str
     timeout_s: float
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Choice:
     """Those of `[mqtt]`'s other keys that were given: user, files."""
     lab: str | None
     timeout_s: float
+    user: str | None = None
+    """Whose topics to use, where no password's user says it."""
 
     def connection(self) -> Connection:
         """The lab that is meant: an option goes before what `lab.toml` says.
@@ -77,7 +81,7 @@ class Choice:
         except ValidationError as error:
             remedy = "use lower-case letters, digits, dots, dashes and underscores, as its lab.toml does"
             raise ConfigError(f"{name!r} cannot be the name of a lab", remedy=remedy) from error
-        return Connection(endpoint(self._mqtt(described)), name, self.timeout_s)
+        return Connection(endpoint(self._mqtt(described)), name, self.timeout_s, self.user)
 
     def _mqtt(self, described: LabConfig | None) -> Mqtt:
         """The broker of the options; what `lab.toml` says of getting in is for its own broker only."""
@@ -104,7 +108,9 @@ def ask(context: typer.Context, work: Callable[[LabClient], Awaitable[Result]]) 
     connection = connection_of(context)
 
     async def connected() -> Result:
-        async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as client:
+        async with connect(
+            connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
+        ) as client:
             return await work(client)
 
     return run(connected)

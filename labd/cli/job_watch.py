@@ -60,13 +60,17 @@ async def watch_job(connection: Connection, job_id: int, limit_s: float | None, 
 
 async def _news(connection: Connection, job_id: int) -> AsyncGenerator[Update, None]:
     """News from one connection after another."""
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with connect(
+        connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
+    ) as lab:
         yield await lab.job(job_id)
     last_contact = time.monotonic()
     while True:
         try:
             async with (
-                connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab,
+                connect(
+                    connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
+                ) as lab,
                 aclosing(lab.follow(job_id)) as updates,
             ):
                 async for update in updates:

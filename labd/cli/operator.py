@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from labd.cli import board, instrument, job, reservation, session, trace
+from labd.cli import board, instrument, job, reservation, session, sweep, trace
 from labd.cli import lab as the_lab
 from labd.cli.connection import Choice
+from labd.cli.top import top
 
 app = typer.Typer(
     name="labctl",
@@ -28,6 +29,8 @@ app.add_typer(trace.app, name="trace")
 app.add_typer(the_lab.app, name="lab")
 app.add_typer(reservation.app, name="reservation")
 app.add_typer(session.app, name="session")
+app.add_typer(sweep.app, name="sweep")
+app.command()(top)
 app.command("submit", help="Short for `job submit`.")(job.submit)
 app.command("jobs", help="Short for `job list`.")(job.list_)
 app.command("reserve")(reservation.reserve)
@@ -49,6 +52,9 @@ def connection(
     ca: Annotated[Path | None, typer.Option(envvar="LABCTL_CA", help="Certificates to trust, for mqtts.")] = None,
     cert: Annotated[Path | None, typer.Option(envvar="LABCTL_CERT", help="Own certificate, for mqtts.")] = None,
     key: Annotated[Path | None, typer.Option(envvar="LABCTL_KEY", help="Key of the own certificate.")] = None,
+    as_user: Annotated[
+        str | None, typer.Option("--as", envvar="LABCTL_AS", help="Common name of the own certificate.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(envvar="LABCTL_CONFIG", help="The lab's lab.toml, for its name and broker.")
     ] = None,
@@ -59,7 +65,7 @@ def connection(
     """Queue jobs in a lab, follow them, and pull their power traces."""
     given = {"user": user, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
     access = {name: value for name, value in given.items() if value is not None}
-    context.obj = Choice(config=config, broker=broker, access=access, lab=lab, timeout_s=timeout_s)
+    context.obj = Choice(config=config, broker=broker, access=access, lab=lab, timeout_s=timeout_s, user=as_user)
 
 
 def main() -> None:
