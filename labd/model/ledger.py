@@ -56,7 +56,8 @@ CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
 
 
-def _job(session: Session, job_id: int) -> Job:
+def job_row(session: Session, job_id: int) -> Job:
+    """The job. Raises `NotFoundError` if there is none."""
     job = session.get(Job, job_id)
     if job is None:
         raise NotFoundError(f"there is no job {job_id}", where="params.id", remedy="list the jobs to see their ids")
@@ -137,6 +138,7 @@ def submit_job(
         estimate_s=estimate_s,
         night_id=night_id,
         cell=cell,
+        avoid=[],  # said, since SQLModel takes its time over a default
         spec=spec,
         submitted_at=now,
     )
@@ -154,7 +156,7 @@ def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
         NotFoundError: there is no such job.
         ConflictError: it has ended already.
     """
-    job = _job(session, job_id)
+    job = job_row(session, job_id)
     if job.state.ended:
         raise ConflictError(f"job {job_id} has already ended as {job.state}", where="params.id")
     if job.state is not JobState.RUNNING:
@@ -198,7 +200,7 @@ def release_job(session: Session, job_id: int, now: datetime) -> Job:
         NotFoundError: there is no such job.
         ConflictError: it is not parked.
     """
-    job = _job(session, job_id)
+    job = job_row(session, job_id)
     if job.state is not JobState.PARKED:
         raise ConflictError(
             f"job {job_id} is {job.state}, not parked", where="params.id", remedy="only parked jobs can be released"
@@ -242,7 +244,7 @@ def start_run(
         StateError: the job is not queued, the board not free, or one of the resources held. Nothing may be committed
             of the transaction.
     """
-    job = _job(session, job_id)
+    job = job_row(session, job_id)
     job.state = check_transition(f"job {job_id}", job.state, JobState.RUNNING)
     run = Run(job_id=job_id, attempt=_attempts(session, job_id) + 1, board_id=board_id, started_at=now)
     session.add(job)
@@ -306,7 +308,7 @@ def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms:
     _run_event(session, run, now, ending.cause or "")
     for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)).all():
         refuse_trial(session, _key(trial), ending.cause or Cause.INTERNAL, ending.detail, now)
-    job = _job(session, run.job_id)
+    job = job_row(session, run.job_id)
     _settle_job(session, job, ending, now, terms.judge)
     held_s = release_of_run(session, run_id, now)
     if ending.state is not RunState.INTERRUPTED:  # what the lab broke off is nobody's to pay for

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from labd.bench.plan import RunPlan, lease_s
+from collections.abc import Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from drivers.api import ConnectError
+from labd.bench.plan import RunPlan, estimate_s, lease_s
 from labd.bench.procedure import perform
 from labd.bench.run import Bench
 from labd.benchmarks import BENCHMARKS, Benchmark
-from labd.config import LiveConfig
+from labd.config import LabConfig, LiveConfig
+from labd.config.derived import BoardFacts, capabilities_of, lab_facts
 from labd.model.causes import Cause, Ending
 from labd.model.tables import Job, Run
+from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.match import Requirement
 from labd.service.messages import JobSpec
 
@@ -25,19 +33,27 @@ class LabWork:
         self._live = live
         self._bench = bench
 
+    def facts(self, config: LabConfig) -> Mapping[str, BoardFacts]:
+        """What is known of each board, by id; no hardware is touched."""
+        return lab_facts(config, capabilities_of(config, self._bench.drivers))
+
     def requirement(self, job: Job) -> Requirement:
-        """What the job asks of a board."""
-        return _spec(job).requirement
+        """What the job asks of a board. Raises `UnreadableJobError`."""
+        return _read(job)[0].requirement
+
+    def estimate_s(self, job: Job) -> float:
+        """How long a run of the job should take, s. Raises `UnreadableJobError`."""
+        return estimate_of(*_read(job))
 
     def lease_s(self, job: Job) -> float:
-        """How long a run of the job may hold its board, s."""
-        spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
+        """How long a run of the job may hold its board, s. Raises `UnreadableJobError`."""
+        spec, benchmark = _read(job)
         trials, min_window_s = _extent(spec, benchmark)
         return lease_s(benchmark, spec.mode, trials, min_window_s, _inferences(spec))
 
     async def perform(self, job: Job, run: Run) -> Ending:
         """Do one run of the job on the board that `run` names."""
-        spec, benchmark = _spec(job), BENCHMARKS[job.benchmark]
+        spec, benchmark = _read(job)
         board = self._live.now.board_by_id(run.board_id)
         if board is None:  # reloaded between the start's commit and here
             return Ending(Cause.BOARD_REMOVED, f"{run.board_id} is not in lab.toml any more")
@@ -61,9 +77,36 @@ class LabWork:
         )
         return await perform(plan, self._bench)
 
+    async def make_safe(self, board_id: str) -> None:
+        """Switch the board's output off; one that will not go off is a debt that the devices go on collecting."""
+        board = self._live.now.board_by_id(board_id)
+        if board is None:  # its instruments may be gone too; what they owe is theirs to collect
+            return
+        try:
+            await self._bench.devices.switch_off(board.supply.instrument, board.supply.channel)
+        except ConnectError as error:
+            structlog.get_logger().error("output_off_failed", board=board_id, error=str(error))
 
-def _spec(job: Job) -> JobSpec:
-    return JobSpec.model_validate(job.spec, strict=False)
+
+def estimate_of(spec: JobSpec, benchmark: Benchmark) -> float:
+    """How long a run of such a job should take, s."""
+    return estimate_s(benchmark, spec.mode, *_extent(spec, benchmark))
+
+
+def _read(job: Job) -> tuple[JobSpec, Benchmark]:
+    """What was asked for, and the benchmark that it names.
+
+    Raises:
+        UnreadableJobError: another version of labd stored something that this one does not understand.
+    """
+    benchmark = BENCHMARKS.get(job.benchmark)
+    if benchmark is None:
+        raise UnreadableJobError(f"there is no benchmark {job.benchmark!r}")
+    try:
+        return JobSpec.model_validate(job.spec, strict=False), benchmark
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UnreadableJobError(f"{first['msg']}", where=".".join(map(str, first["loc"]))) from error
 
 
 def _inferences(spec: JobSpec) -> int | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from labd.benchmarks import Mode
-from labd.config import LiveConfig
+from labd.config import LabConfig, LiveConfig
+from labd.config.derived import BoardFacts, lab_facts
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, JobState, RunState
-from labd.model.tables import Board, Job, Lease, Run
+from labd.model.tables import Board, Event, Hold, Job, Lease, Run, Share
+from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.dispatcher import Dispatcher
 from labd.schedule.match import Requirement
 from tests.schedule.rack import BOARDS, rack
@@ -37,12 +39,24 @@ class HeldWork:
         self.ends: dict[int, asyncio.Future[Ending]] = {}
         self.changed = asyncio.Condition()
         self.cleaned: list[int] = []
+        self.safe: list[str] = []
+
+    def facts(self, config: LabConfig) -> dict[str, BoardFacts]:
+        return lab_facts(config, {})
 
     def requirement(self, job: Job) -> Requirement:
+        if "riddle" in job.spec:
+            raise UnreadableJobError("it speaks in riddles")
         return Requirement(job.benchmark, job.mode, board_id=job.spec.get("board"))
+
+    def estimate_s(self, job: Job) -> float:
+        return 15.0
 
     def lease_s(self, job: Job) -> float:
         return 60.0
+
+    async def make_safe(self, board_id: str) -> None:
+        self.safe.append(board_id)
 
     async def perform(self, job: Job, run: Run) -> Ending:
         assert job.id is not None
@@ -61,7 +75,7 @@ class HeldWork:
 
 @asynccontextmanager
 async def lab(
-    folder: Path, captures_start: Callable[[], Awaitable[bool]] = always
+    folder: Path, captures_start: Callable[[], Awaitable[bool]] = always, config: LabConfig | None = None
 ) -> AsyncIterator[tuple[Database, HeldWork, Dispatcher, asyncio.Task[None]]]:
     url = f"sqlite:///{folder / 'labd.db'}"
     upgrade(url)
@@ -71,7 +85,7 @@ async def lab(
                 lambda session, b=board_id: ledger.set_board_state(session, b, BoardState.ONLINE, "", NOW)
             )
         work = HeldWork()
-        dispatcher = Dispatcher(LiveConfig(rack()), database, work, captures_start)
+        dispatcher = Dispatcher(LiveConfig(config or rack()), database, work, captures_start)
         task = asyncio.create_task(dispatcher.run(), name="dispatcher")
         try:
             yield database, work, dispatcher, task
@@ -114,13 +128,102 @@ async def test_jobs_fill_the_boards_and_the_next_one_starts_when_a_board_is_free
 async def test_a_failed_run_keeps_its_cause_and_its_board_is_looked_at_first(tmp_path: Path) -> None:
     async with lab(tmp_path) as (database, work, dispatcher, _):
         job_id = await submit(database, "b1")
-        dispatcher.wake()
         await work.started(1)
-        work.ends[job_id].set_result(Ending(Cause.BOARD_SILENT, "nothing came"))
+        work.ends[job_id].set_result(Ending(Cause.SCORE_FAILED, "nothing to score"))
         job = await until(database, job_id, JobState.FAILED)
-        assert (job.cause, job.detail) == (Cause.BOARD_SILENT, "nothing came")
+        assert (job.cause, job.detail) == (Cause.SCORE_FAILED, "nothing to score")
+        job_id = await submit(database, "b1")
+        await work.started(2)
+        work.ends[job_id].set_result(Ending(Cause.BOARD_SILENT, "nothing came"))
+        job = await until(database, job_id, JobState.QUEUED)
+        assert (job.cause, job.avoid) == (None, ["b1"])
         board = await database.read(lambda session: session.get_one(Board, "b1"))
-        assert (board.state, board.reason) == (BoardState.SUSPECT, "run 1 ended as board_silent")
+        assert (board.state, board.reason) == (BoardState.SUSPECT, "run 2 ended as board_silent")
+        explanation = await dispatcher.explain(job_id)
+        assert dispatcher.queue_length == 1
+        assert (explanation.state, explanation.place) == (JobState.QUEUED, 1)
+
+
+async def test_a_job_that_fails_is_tried_on_another_board_and_parked_when_it_fails_there(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, _, _):
+        job_id = await submit(database)
+        await work.started(1)
+        work.ends.pop(job_id).set_result(Ending(Cause.BOARD_SILENT))
+        await work.started(1)
+        work.ends.pop(job_id).set_result(Ending(Cause.EDGES_MISSING))
+        job = await until(database, job_id, JobState.PARKED)
+        assert (job.cause, job.avoid) == (Cause.POISON, ["b1", "b2"])
+        assert job.detail == "it failed on several boards: b1 (board_silent), b2 (edges_missing)"
+        reasons = await database.read(
+            lambda session: [row.reason for row in session.exec(select(Event)) if row.kind == "job" and row.reason]
+        )
+        assert reasons[0] == "board_silent: attempt 2 of 3, on another board if one fits"
+        await database.write(lambda session: ledger.release_job(session, job_id, NOW))
+        await work.started(1)
+        work.ends[job_id].set_result(Ending())
+        assert (await until(database, job_id, JobState.COMPLETED)).forgiven == 2
+
+
+async def test_a_job_that_nobody_understands_is_parked_and_the_others_go_on(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, _, _):
+
+        def add(session: Session) -> None:
+            for text in ("not JSON", "{}", '{"benchmark":"digits01","mode":"dreams"}', "[]"):
+                ledger.submit_job(
+                    session, benchmark="digits01", mode=Mode.ACCURACY, client="old", spec={}, now=NOW, requirement=text
+                )
+            ledger.submit_job(
+                session, benchmark="digits01", mode=Mode.ACCURACY, client="old", spec={"riddle": 1}, now=NOW
+            )
+
+        await database.write(add)
+        job_id = await submit(database)
+        await work.started(1)
+        assert set(work.ends) == {job_id}
+        parked = [await until(database, number, JobState.PARKED) for number in range(1, 6)]
+        assert {job.cause for job in parked} == {Cause.UNREADABLE}
+        assert "riddles" in parked[-1].detail
+
+
+async def test_a_job_whose_deadline_passed_ends_as_expired(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, _, _):
+        holders = [await submit(database, board) for board in BOARDS]
+        await work.started(3)
+        soon = datetime.now(UTC) + timedelta(seconds=0.3)
+        late = await database.write(
+            lambda session: ledger.submit_job(
+                session, benchmark="digits01", mode=Mode.ACCURACY, client="c", spec={}, now=NOW, deadline=soon
+            )
+        )
+        assert late.id is not None
+        job = await until(database, late.id, JobState.FAILED)
+        assert job.cause is Cause.EXPIRED
+        assert set(work.ends) == set(holders)
+
+
+async def test_boards_that_share_a_thing_take_turns(tmp_path: Path) -> None:
+    config = rack()
+    boards = tuple(board.model_copy(update={"resources": ("mux",)}) for board in config.board)
+    async with lab(tmp_path, config=config.model_copy(update={"board": boards})) as (database, work, _, _):
+        jobs = [await submit(database) for _ in range(3)]
+        for count, job_id in enumerate(jobs, 1):
+            await work.started(count)
+            assert set(work.ends) == set(jobs[:count])
+            work.ends[job_id].set_result(Ending())
+        for job_id in jobs:
+            await until(database, job_id, JobState.COMPLETED)
+        assert await database.read(lambda session: list(session.exec(select(Hold)))) == []
+
+
+async def test_the_end_of_a_run_charges_its_requester(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, _, _):
+        job_id = await submit(database)
+        await work.started(1)
+        work.ends[job_id].set_result(Ending())
+        await until(database, job_id, JobState.COMPLETED)
+        (share,) = await database.read(lambda session: list(session.exec(select(Share))))
+        assert share.requester == "test"
+        assert 0.0 < share.used_s < 5.0
 
 
 async def test_a_cancelled_run_is_cleaned_up_and_ends_its_job(tmp_path: Path) -> None:
