@@ -209,6 +209,27 @@ class LabClient:
             elif self._note_status(topic, payload) and self._status is not None:
                 yield self._status
 
+    async def watch(self, *filters: str) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Every message below the lab's root that fits one of these filters, such as `board/+`, and every status.
+
+        What the broker keeps comes first. A path without payload is a document that was taken away. Ends only by its
+        consumer.
+
+        Yields:
+            The topic below the root, and the payload.
+
+        Raises:
+            UnreachableError: the broker is lost; ask again to go on.
+        """
+        root = f"{self._topics.root}/"
+        try:
+            await self._client.subscribe([(self._topics.status, 1), *((root + each, 1) for each in filters)])
+        except aiomqtt.MqttError as error:
+            raise self._lost() from error
+        async for topic, payload in self._messages():
+            if topic.startswith(root):
+                yield topic.removeprefix(root), payload
+
     def _note_status(self, topic: str, payload: bytes) -> bool:
         if topic != self._topics.status or not payload:
             return False

@@ -240,6 +240,7 @@ def event_document(event: Event) -> EventDocument:
         subject=event.subject,
         state=event.state,
         reason=event.reason,
+        actor=event.actor,
         job_id=event.job_id,
         run_id=event.run_id,
         board_id=event.board_id,

@@ -425,6 +425,8 @@ class EventDocument(Message):
     subject: str
     state: str
     reason: str
+    actor: str
+    """Who brought it about: a requester, or `labd` by itself."""
     job_id: int | None
     run_id: int | None
     board_id: str | None
