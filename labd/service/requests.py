@@ -14,6 +14,7 @@ from labd.model import ledger
 from labd.model.states import RunState
 from labd.model.tables import Run
 from labd.schedule.match import can_ever_match
+from labd.service.audit import AUDIT_VERBS
 from labd.service.documents import board_documents, job_documents, job_summaries
 from labd.service.exchange import Asked, Change, Done, Query, Verb, nothing
 from labd.service.health_requests import HEALTH_VERBS
@@ -104,6 +105,7 @@ VERBS: Mapping[str, Verb] = {
     "job.get": Query(TypeAdapter(Envelope[JobRef]), get_job, JobDocument),
     "job.list": Query(TypeAdapter(Envelope[JobQuery]), list_jobs, JobPage),
     "board.list": Query(TypeAdapter(Envelope[BoardQuery]), list_boards, BoardPage),
+    **AUDIT_VERBS,
     **LAB_VERBS,
     **RESERVATION_VERBS,
     **HEALTH_VERBS,
