@@ -35,7 +35,7 @@ from labd.keep.reserve import Reserve
 from labd.keep.s3 import open_archive
 from labd.keep.space import SpaceWatch, free_bytes
 from labd.keep.store import TraceStore
-from labd.model import ledger, ledger_lab
+from labd.model import ledger, ledger_lab, ledger_leases
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.mqtt.broker import embedded_broker
@@ -44,7 +44,7 @@ from labd.mqtt.session import MqttSession
 from labd.notify import keep_alive, notify, on_terminal
 from labd.occupancy import occupied
 from labd.schedule.caretaker import Caretaker
-from labd.schedule.dispatcher import Dispatcher
+from labd.schedule.dispatcher import Dispatcher, terms_of
 from labd.schedule.reservations import Granting, Warden
 from labd.schedule.sweeper import Sweeper
 from labd.service.care import LabCare
@@ -193,8 +193,11 @@ async def _broker(config: LabConfig) -> AsyncIterator[Endpoint]:
 async def _recover(config: LabConfig, database: Database, now: datetime) -> None:
     """Put right what a dead daemon left; its outputs are off already."""
     log = structlog.get_logger()
-    for run in await database.write(lambda session: ledger.interrupt_runs(session, now)):
+    terms = terms_of(config)
+    for run in await database.write(lambda session: ledger.interrupt_runs(session, now, terms)):
         log.warning("run_interrupted", job=run.job_id, run=run.id, board=run.board_id, step=run.step)
+    for lease in await database.write(lambda session: ledger_leases.reclaim_leases(session, now)):
+        log.warning("lease_reclaimed", lease=lease.id, board=lease.board_id, purpose=lease.purpose)
     await salvage_left(database, config.traces_dir)
     await sweep_imports(database, config.lab.data_dir, config.traces_dir)
 
@@ -225,7 +228,9 @@ async def _at_work(
     async def captures_start() -> bool:  # each of the two knows the other
         return await housekeeper.captures_start()
 
-    dispatcher = Dispatcher(live, bench.database, LabWork(live, bench), captures_start, clock)
+    dispatcher = Dispatcher(
+        live, bench.database, LabWork(live, bench), captures_start, clock, wanted=lambda: warden.wanted()
+    )
     housekeeper = Housekeeper(
         config.lab.name,
         bench.database,
@@ -273,6 +278,8 @@ async def _at_work(
         database=bench.database,
         wake=dispatcher.wake,
         cancel_run=dispatcher.cancel,
+        explain=dispatcher.explain,
+        queue_length=lambda: dispatcher.queue_length,
         traces_url=traces_url,
         space=lambda: watch.seen,
         archive=archive_notice,
@@ -297,6 +304,7 @@ async def _at_work(
         others = [
             group.create_task(warden.run(), name="warden"),
             group.create_task(sweeper.run(), name="sweeper"),
+            group.create_task(morning.run(), name="reports"),
             group.create_task(housekeeper.run(), name="housekeeper"),
             group.create_task(emergency.run(), name="emergency-off"),
             group.create_task(reloader.run(), name="reloader"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +11,8 @@ from labd.config import LabConfig, LiveConfig
 from labd.config.derived import lab_facts
 from labd.keep.space import Space, SpaceState
 from labd.model.database import Database
+from labd.model.states import JobState
+from labd.schedule.explain import Explanation
 from labd.schedule.reservations import Granting
 from labd.service.reload import Reloader
 
@@ -41,6 +43,16 @@ def nobody_sweeps() -> None:
     """A lab without a sweeper: the next one begins the nights that were committed."""
 
 
+def nobody_waits() -> int:
+    """A lab without a dispatcher, whose queue nobody counts."""
+    return 0
+
+
+async def nobody_knows(job_id: int) -> Explanation:
+    """A lab without a dispatcher, in which nothing is ever begun."""
+    return Explanation(job_id, JobState.QUEUED, "nothing is begun in this lab")
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """A lab that can be asked.
@@ -50,6 +62,8 @@ class Lab:
         database: What the lab remembers.
         wake: Tells the dispatcher that a job was queued; called on the event loop, after the commit.
         cancel_run: Stops a run that is under way; harmless if it has ended; called on the event loop.
+        explain: Why a job has not started; raises `NotFoundError` for one that does not exist.
+        queue_length: How many jobs wait.
         traces_url: Where the web server lists traces, without a final slash.
         now: Wall-clock time, aware.
         space: How much room for traces there was at the last look.
@@ -67,6 +81,8 @@ class Lab:
     database: Database
     wake: Callable[[], None]
     cancel_run: Callable[[int], None]
+    explain: Callable[[int], Awaitable[Explanation]] = nobody_knows
+    queue_length: Callable[[], int] = nobody_waits
     traces_url: str = "/v1/traces"
     now: Callable[[], datetime] = WALL.now
     space: Callable[[], Space] = enough_space
