@@ -15,13 +15,14 @@ from labd.model.tables import Event, Job, Mark, Run
 from labd.service.documents import LIVE_JOBS, event_document, job_documents
 from labd.service.lab import Lab
 from labd.service.messages import EventDocument, Told
+from labd.service.report_requests import REPORTS
 from labd.service.reservation_requests import RESERVATIONS
 from labd.service.shelf import BOARDS, INSTRUMENTS, Shelf, Shown
 from labd.service.sweep_documents import SWEEPS
 
 BATCH = 100
 """Most events of one batch."""
-SHELVES: tuple[Shelf, ...] = (BOARDS, INSTRUMENTS, SWEEPS, RESERVATIONS)
+SHELVES: tuple[Shelf, ...] = (BOARDS, INSTRUMENTS, SWEEPS, REPORTS, RESERVATIONS)
 """All that is kept at the broker beside the jobs and the lab's status."""
 
 

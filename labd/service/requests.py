@@ -32,8 +32,9 @@ from labd.service.messages import (
     JobSpec,
     Message,
 )
-from labd.service.sweep_requests import SWEEP_VERBS
+from labd.service.report_requests import REPORT_VERBS
 from labd.service.reservation_requests import RESERVATION_VERBS
+from labd.service.sweep_requests import SWEEP_VERBS
 from labd.service.trace_requests import TRACE_VERBS
 
 
@@ -111,4 +112,5 @@ VERBS: Mapping[str, Verb] = {
     **HEALTH_VERBS,
     **TRACE_VERBS,
     **SWEEP_VERBS,
+    **REPORT_VERBS,
 }
