@@ -305,6 +305,7 @@ async def _at_work(
             group.create_task(warden.run(), name="warden"),
             group.create_task(sweeper.run(), name="sweeper"),
             group.create_task(morning.run(), name="reports"),
+            group.create_task(morning.run(), name="reports"),
             group.create_task(housekeeper.run(), name="housekeeper"),
             group.create_task(emergency.run(), name="emergency-off"),
             group.create_task(reloader.run(), name="reloader"),
