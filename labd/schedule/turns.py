@@ -17,6 +17,9 @@ from labd.schedule.fleet import Boards, Fleet
 from labd.schedule.queue import JobClass, Place, Queue, Waiting
 from labd.schedule.snapshot import Snapshot
 
+SCARCE = 32
+"""So many sets of boards, the smallest, are left to those who have no others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -161,13 +164,18 @@ class Round:
         """All starts, in order."""
         chosen: list[Assignment] = []
         turns = self._turns()
-        wanted = Fleet.union(board for reach in self._reaches for board in reach.holding)
+        wanted = self._wanted()
         while turns := [turn for turn in turns if self._settle(turn)]:
             turn = min(turns, key=self._key)
             offer = heapq.heappop(turn.offers)
             chosen.append(self._start(turn, offer, wanted))
             self._offer(turn, offer.number)
         return chosen
+
+    def _wanted(self) -> list[Boards]:
+        """Boards that are left to others where there is a choice: those with their firmware, and their only ones."""
+        held = Fleet.union(board for reach in self._reaches for board in reach.holding)
+        return [held, *heapq.nsmallest(SCARCE, {reach.boards for reach in self._reaches}, key=int.bit_count)]
 
     def _turns(self) -> list[_Turn]:
         turns: list[_Turn] = []
@@ -244,10 +252,12 @@ class Round:
         counted_s = turn.used_s - self._rules.level_s * job.priority - head_start_s
         return virtual_time(counted_s, turn.weight), offer, turn.name
 
-    def _start(self, turn: _Turn, offer: Offer, wanted: Boards) -> Assignment:
+    def _start(self, turn: _Turn, offer: Offer, wanted: list[Boards]) -> Assignment:
         boards = self._open(offer)
-        # one that needs flashing anyway leaves the boards to others whose firmware they hold
-        boards = boards & ~wanted or boards if offer.settled else boards
+        reach = self._reaches[offer.number].boards
+        for others in wanted[1 - offer.settled :]:
+            if others != reach:
+                boards = boards & ~others or boards
         board = boards & -boards
         job = self._queue.get(offer.job_id)
         assert job is not None, "settled offers are of jobs that wait"
