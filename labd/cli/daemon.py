@@ -13,6 +13,7 @@ import typer
 
 from labd.app import serve
 from labd.cli.acl import acl
+from labd.cli.api import api
 from labd.cli.check import check, database_address
 from labd.cli.demo import demo
 from labd.cli.outputs_off import outputs_off
@@ -29,6 +30,7 @@ database = typer.Typer(no_args_is_help=True, help="The lab's database.")
 app.command()(check)
 app.command()(demo)
 app.command()(acl)
+app.command()(api)
 app.command("outputs-off")(outputs_off)
 app.add_typer(virtual, name="virtual")
 app.add_typer(database, name="db")
