@@ -1,4 +1,4 @@
-"""`labctl job`: submit, list, show, watch and cancel."""
+"""`labctl job`: submit, list, show, watch, cancel, release, and why one waits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from labd.benchmarks import Mode
 from labd.cli.connection import ask, connection_of, run
 from labd.cli.job_view import print_job, print_jobs
 from labd.cli.job_watch import watch_job
+from labd.cli.job_why import print_why, time_of
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
 from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobDocument, JobQuery, JobSpec
@@ -39,6 +40,13 @@ def submit(
     inferences: Annotated[int | None, typer.Option(help="Inferences a window; found by labd if left out.")] = None,
     voltage_v: Annotated[float | None, typer.Option("--voltage", help="Supply voltage, V.")] = None,
     rate_hz: Annotated[float | None, typer.Option("--rate", help="Sample rate, Hz; the highest if left out.")] = None,
+    require: Annotated[
+        str | None, typer.Option(help="What the board has to be, such as 'memory_kb >= 256 and fpu'.")
+    ] = None,
+    priority: Annotated[int, typer.Option(min=-10, max=10, help="More goes first among your own.")] = 0,
+    deadline: Annotated[
+        str | None, typer.Option(help="It has to start by then: 2026-05-01T06:00:00Z, or 06:00 of your own day.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE kept with the job; again for more.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and show it.")] = False,
     limit_s: WaitLimit = None,
@@ -58,6 +66,9 @@ def submit(
         "inferences": inferences,
         "voltage_v": voltage_v,
         "rate_hz": rate_hz,
+        "require": require,
+        "priority": priority,
+        "deadline": None if deadline is None else time_of(deadline),
     }
     try:
         chosen = {
@@ -67,9 +78,7 @@ def submit(
         }
         spec = JobSpec.model_validate({key: value for key, value in (given | chosen).items() if value is not None})
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"])) or "board or firmware"
-        raise typer.BadParameter(f"{place}: {fault['msg']}") from error
+        raise typer.BadParameter(_first(error)) from error
     accepted = ask(context, lambda lab: lab.submit(spec))
     if wait:
         remarks().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
@@ -85,12 +94,26 @@ def list_(
     context: typer.Context,
     *,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    requester: Annotated[str | None, typer.Option(help="Only jobs that this one asked for.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only jobs of the sweep of that name.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE that a job has; again for more.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, max=NUMBER_MAX, help="Only jobs older than this number.")] = None,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    page = ask(context, lambda lab: lab.jobs(JobQuery(state=state, limit=limit, before=before)))
+    try:
+        query = JobQuery(
+            state=state,
+            requester=requester,
+            sweep=sweep,
+            label=dict(_label(each) for each in label or ()),
+            limit=limit,
+            before=before,
+        )
+    except ValidationError as error:
+        raise typer.BadParameter(_first(error)) from error
+    page = ask(context, lambda lab: lab.jobs(query))
     if json:
         print_json(page.model_dump(mode="json"))
         return
@@ -130,6 +153,26 @@ def cancel(context: typer.Context, job_id: JobId, *, json: Json = False) -> None
         results().print(f"job {job_id} is {'stopping' if stopping else accepted.state}", markup=False)
 
 
+@app.command()
+def release(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+    """Queue a parked job again, as if it had never been tried."""
+    accepted = ask(context, lambda lab: lab.release(job_id))
+    if json:
+        print_json(accepted.model_dump(mode="json"))
+    else:
+        results().print(f"job {job_id} is {accepted.state}", markup=False)
+
+
+@app.command()
+def why(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+    """Say why a job waits, what each board is to it, and when it may start."""
+    told = ask(context, lambda lab: lab.why(job_id))
+    if json:
+        print_json(told.model_dump(mode="json"))
+    else:
+        print_why(told)
+
+
 def _watched(context: typer.Context, job_id: int, limit_s: float | None, *, json: bool) -> JobDocument:
     connection = connection_of(context)
     return run(lambda: watch_job(connection, job_id, limit_s, lines=json))
@@ -145,6 +188,12 @@ def _end(job: JobDocument, *, json: bool) -> typer.Exit:
 
 def _status(job: JobDocument) -> typer.Exit:
     return typer.Exit(Exit.DONE if job.state is JobState.COMPLETED else Exit.FAILED)
+
+
+def _first(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(map(str, fault["loc"])) or "board or firmware"
+    return f"{place}: {fault['msg']}"
 
 
 def _label(text: str) -> tuple[str, str]:

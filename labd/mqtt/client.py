@@ -40,6 +40,7 @@ from labd.service.messages import (
     ProgressDocument,
     Reply,
 )
+from labd.service.queue_messages import WhyDocument
 from labd.service.trace_messages import (
     Collected,
     TraceCollection,
@@ -105,6 +106,14 @@ class LabClient:
     async def cancel(self, job_id: int) -> JobAccepted:
         """Cancel a job. Raises as `request` does."""
         return await self.request("job.cancel", JobRef(id=job_id), JobAccepted)
+
+    async def release(self, job_id: int) -> JobAccepted:
+        """Queue a parked job again. Raises as `request` does."""
+        return await self.request("job.release", JobRef(id=job_id), JobAccepted)
+
+    async def why(self, job_id: int) -> WhyDocument:
+        """Why a job waits, and when it may start. Raises as `request` does."""
+        return await self.request("job.why", JobRef(id=job_id), WhyDocument)
 
     async def job(self, job_id: int) -> JobDocument:
         """The whole of one job. Raises as `request` does."""

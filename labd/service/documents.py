@@ -20,7 +20,7 @@ from labd.keep.space import Space
 from labd.model import ledger_lab
 from labd.model.causes import Cause
 from labd.model.states import BoardState, JobState, LeasePurpose, TraceState
-from labd.model.tables import Board, Event, Instrument, Job, Lease, Run, Score, Trace, Trial, Window
+from labd.model.tables import Board, Event, Instrument, Job, Lease, Night, Run, Score, Sweep, Trace, Trial, Window
 from labd.schedule.caretaker import check_due_at
 from labd.service.messages import (
     BoardDocument,
@@ -28,6 +28,7 @@ from labd.service.messages import (
     EventDocument,
     InstrumentDocument,
     JobDocument,
+    JobQuery,
     JobSummary,
     LabState,
     LabStatus,
@@ -61,6 +62,9 @@ def job_documents(session: Session, job_ids: Sequence[int], traces_url: str) -> 
             mode=job.mode,
             state=job.state,
             client=job.client,
+            requester=job.requester,
+            priority=job.priority,
+            deadline=job.deadline,
             cause=_cause(job.cause, job.detail),
             submitted_at=job.submitted_at,
             ended_at=job.ended_at,
@@ -104,13 +108,20 @@ def run_documents(session: Session, runs: Sequence[Run], traces_url: str) -> lis
     ]
 
 
-def job_summaries(session: Session, *, state: JobState | None, before: int | None, limit: int) -> list[JobSummary]:
-    """At most `limit` jobs, newest first."""
-    query = select(Job).order_by(col(Job.id).desc()).limit(limit)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if before is not None:
-        query = query.where(col(Job.id) < before)
+def job_summaries(session: Session, asked: JobQuery) -> list[JobSummary]:
+    """A page of jobs, newest first."""
+    query = select(Job).order_by(col(Job.id).desc()).limit(asked.limit)
+    if asked.state is not None:
+        query = query.where(Job.state == asked.state)
+    if asked.requester is not None:
+        query = query.where(Job.requester == asked.requester)
+    if asked.sweep is not None:
+        nights = select(Night.id).join(Sweep).where(Sweep.name == asked.sweep)
+        query = query.where(col(Job.night_id).in_(nights))
+    for key, value in asked.label.items():
+        query = query.where(col(Job.spec)["labels"][key].as_string() == value)
+    if asked.before is not None:
+        query = query.where(col(Job.id) < asked.before)
     jobs = session.exec(query).all()
     runs = session.exec(
         select(Run.job_id, Run.board_id).where(col(Run.job_id).in_([job.id for job in jobs])).order_by(col(Run.id))
@@ -123,6 +134,9 @@ def job_summaries(session: Session, *, state: JobState | None, before: int | Non
             mode=job.mode,
             state=job.state,
             client=job.client,
+            requester=job.requester,
+            priority=job.priority,
+            deadline=job.deadline,
             cause=_cause(job.cause, job.detail),
             submitted_at=job.submitted_at,
             ended_at=job.ended_at,

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from labd.benchmarks import Benchmark, Mode
@@ -24,6 +24,7 @@ from labd.model.states import (
     TraceState,
     TrialState,
 )
+from labd.schedule.grammar import canonical
 from labd.schedule.match import Requirement
 from labd.trace.meta import HostClock
 
@@ -83,11 +84,6 @@ def _inferences(value: object) -> Literal["auto"] | int:
     raise PydanticCustomError("inferences", 'must be "auto" or a whole number from 1 to 10,000,000')
 
 
-def _not_served(value: object) -> None:
-    if value:
-        raise PydanticCustomError("not_served", "is not served by this version of labd; leave it out")
-
-
 class JobSpec(Message):
     """A job as it is asked for. What is None after parsing is filled in from the benchmark or the board."""
 
@@ -100,8 +96,11 @@ class JobSpec(Message):
     inferences: Annotated[Literal["auto"] | int, PlainValidator(_inferences)] = "auto"
     voltage_v: Annotated[float, Field(gt=0, le=60)] | None = None
     rate_hz: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    priority: Annotated[int, AfterValidator(lambda value: _not_served(value) or value)] = 0
-    deadline: Annotated[datetime | None, PlainValidator(_not_served)] = None
+    require: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    """What the board has to be, in the requirement language: `memory_kb >= 256 and fpu`."""
+    priority: Annotated[int, Field(ge=-10, le=10)] = 0
+    deadline: AwareDatetime | None = None
+    """It has to start by then."""
     labels: Annotated[dict[Label, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=32)] = {}
 
     def filled(self, benchmark: Benchmark) -> JobSpec:
@@ -115,7 +114,7 @@ class JobSpec(Message):
 
     @property
     def requirement(self) -> Requirement:
-        """What the job asks of a board."""
+        """What the job asks of a board. Raises `ExpressionError` if `require` cannot be read."""
         return Requirement(
             benchmark=self.benchmark,
             mode=self.mode,
@@ -123,6 +122,7 @@ class JobSpec(Message):
             tags=frozenset(self.board.tags) if self.board else frozenset(),
             voltage_v=self.voltage_v,
             firmware=self.firmware.name if self.firmware else None,
+            require=canonical(self.require) if self.require else "",
         )
 
 
@@ -136,6 +136,11 @@ class JobQuery(Message):
     """Asks for a page of jobs, newest first."""
 
     state: JobState | None = None
+    requester: ClientName | None = None
+    sweep: Label | None = None
+    """Only jobs of the sweep of that name."""
+    label: Annotated[dict[Label, Annotated[str, StringConstraints(max_length=256)]], Field(max_length=8)] = {}
+    """Only jobs with all of these labels."""
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     before: Number | None = None
     """Only jobs older than this number."""
@@ -182,6 +187,7 @@ class ErrorKind(StrEnum):
     FORBIDDEN = "forbidden"
     BUSY = "busy"
     EXPIRED = "expired"
+    QUEUE_FULL = "queue_full"
     STORE = "store"
     INTERNAL = "internal"
 
@@ -286,6 +292,10 @@ class JobSummary(Message):
     mode: Mode
     state: JobState
     client: str
+    requester: str = ""
+    """Whose share of the boards it takes."""
+    priority: int = 0
+    deadline: datetime | None = None
     cause: CauseDocument | None
     submitted_at: datetime
     ended_at: datetime | None
@@ -301,6 +311,10 @@ class JobDocument(Message):
     mode: Mode
     state: JobState
     client: str
+    requester: str = ""
+    """Whose share of the boards it takes."""
+    priority: int = 0
+    deadline: datetime | None = None
     cause: CauseDocument | None
     submitted_at: datetime
     ended_at: datetime | None

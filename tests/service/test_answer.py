@@ -1,8 +1,10 @@
 """Every request is answered: good ones once for each id, bad ones with the field and kind of their fault."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.states import TraceState
 from labd.model.tables import Job, Request, Score, Trace, Window
+from labd.schedule.match import Requirement
 from labd.service.answer import answer
 from labd.service.lab import Lab
 from labd.service.messages import Reply
@@ -120,8 +123,12 @@ async def test_an_id_used_for_another_request_is_refused(lab: Lab, verb: str, pa
         ({**GOOD, "inferences": "many"}, "bad_request", "params.inferences"),
         ({**GOOD, "min_window_s": -1}, "bad_request", "params.min_window_s"),
         ({**GOOD, "rate_hz": 0}, "bad_request", "params.rate_hz"),
-        ({**GOOD, "priority": 5}, "bad_request", "params.priority"),
-        ({**GOOD, "deadline": "2030-01-01T00:00:00Z"}, "bad_request", "params.deadline"),
+        ({**GOOD, "priority": 11}, "bad_request", "params.priority"),
+        ({**GOOD, "priority": -11}, "bad_request", "params.priority"),
+        ({**GOOD, "priority": 1.5}, "bad_request", "params.priority"),
+        ({**GOOD, "deadline": "2030-01-01T00:00:00"}, "bad_request", "params.deadline"),
+        ({**GOOD, "deadline": "2001-01-01T00:00:00Z"}, "bad_request", "params.deadline"),
+        ({**GOOD, "require": "memory_kb >="}, "bad_request", "params.require"),
         ({**GOOD, "labels": {"a": 1}}, "bad_request", "params.labels.a"),
         ({**GOOD, "colour": "red"}, "bad_request", "params.colour"),
         ({**GOOD, "firmware": {"name": "other"}}, "unmatchable", "params.firmware.name"),
@@ -260,3 +267,53 @@ async def test_a_job_is_shown_whole(lab: Lab) -> None:
     assert run["trials"][0]["results"] == [0.5, 0.25]
     assert run["scores"][0]["result"] == {"a_j": 1e-6}
     assert run["traces"][0]["url"] == "/v1/traces/t-1/"
+
+
+async def test_a_job_waits_with_all_that_decides_about_it(lab: Lab) -> None:
+    wish = {
+        **GOOD,
+        "priority": 3,
+        "deadline": "2031-01-01T00:00:00+01:00",
+        "require": "voltage_max_v>3 and tag('energy')",
+    }
+    assert (await ask(lab, "job.submit", wish)).ok
+    (job,) = await jobs(lab)
+    assert (job.requester, job.priority) == (job.client, 3)
+    assert job.deadline == datetime(2030, 12, 31, 23, tzinfo=UTC)
+    assert job.requirement is not None
+    assert Requirement.parse(job.requirement).require
+    assert job.estimate_s > 0
+
+
+async def test_jobs_are_listed_by_requester_and_label(lab: Lab) -> None:
+    await ask(lab, "job.submit", {**GOOD, "labels": {"colour": "red"}}, request_id="a", client="ann")
+    await ask(lab, "job.submit", {**GOOD, "labels": {"colour": "blue"}}, request_id="b", client="bob")
+
+    async def listed(**query: Any) -> list[int]:
+        reply = await ask(lab, "job.list", query)
+        assert reply.result is not None, reply.error
+        return [job["id"] for job in reply.result["jobs"]]
+
+    assert await listed() == [2, 1]
+    assert await listed(requester="ann") == [1]
+    assert await listed(label={"colour": "blue"}) == [2]
+    assert await listed(label={"colour": "green"}) == []
+    assert await listed(sweep="night") == []
+
+
+async def test_a_full_queue_says_so_with_the_number(lab: Lab) -> None:
+    full = dataclasses.replace(lab, queue_length=lambda: 200_000)
+    reply = await ask(full, "job.submit", GOOD)
+    assert reply.error is not None
+    assert reply.error.kind == "queue_full"
+    assert "200000" in reply.error.message
+
+
+async def test_a_parked_job_is_released_and_no_other(lab: Lab) -> None:
+    await ask(lab, "job.submit", GOOD)
+    refused = await ask(lab, "job.release", {"id": 1}, request_id="r2")
+    assert refused.error is not None
+    assert refused.error.kind == "conflict"
+    await lab.database.write(lambda session: ledger.park_job(session, 1, Ending(Cause.POISON, "twice"), NOW))
+    reply = await ask(lab, "job.release", {"id": 1}, request_id="r3")
+    assert reply.result == {"job_id": 1, "state": "queued"}
