@@ -14,6 +14,7 @@ import cProfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from labd.app import serve
@@ -28,7 +29,7 @@ async def _serve(lab_toml: Path, anchor: Anchor, vitals: Path | None) -> None:
     configure(config.lab.log_level)
     noting = asyncio.create_task(keep_noting(vitals), name="vitals") if vitals else None
     try:
-        await serve(config, clock=FastClock(anchor))
+        await serve(config, clock=FastClock(anchor), reread=partial(load, lab_toml))
     finally:
         if noting is not None:
             noting.cancel()

@@ -16,6 +16,10 @@ SLOPE_MAX_MB = 1.0
 """Most that the memory may grow in a simulated day, MB."""
 DAYS_MIN = 1.0
 """A shorter time after the warm-up tells no slope a day."""
+REST = 3
+"""Looks at the end, when all work has ended."""
+SLACK = 3
+"""What may come and go at rest: a look at an instrument, a connection of a client."""
 BATCHES = 12
 """Neighbouring looks are alike: the line is fitted through the means of so many stretches of time."""
 
@@ -73,8 +77,7 @@ def leak_lines(looks: Sequence[Vitals], speed: float) -> list[Line]:
 
 
 def _level(what: str, counts: Sequence[int]) -> Line:
-    """Work makes it go up and down; what leaks lifts the least that is seen."""
-    third = len(counts) // 3
-    early, late = min(counts[:third]), min(counts[-third:])
-    found = f"least {early} in the first third, {late} in the last; most {max(counts)}"
-    return Line(what, found, late <= early + 2)
+    """Work makes it go up and down; what leaks is still there when all work has ended, as it has at the last looks."""
+    early, late = min(counts[: len(counts) // 3]), min(counts[-REST:])
+    found = f"least {early} in the first third, {late} at rest; most {max(counts)}"
+    return Line(what, found, late <= early + SLACK)

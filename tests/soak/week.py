@@ -33,6 +33,7 @@ BROKER_AWAY_S = 900.0
 BROKER_STOPS = (0.25, 0.5, 0.75)
 """When the broker is restarted, as shares of the week."""
 LOOK_S = 2.0
+REST_S = 5.0
 STUCK_S = 180.0
 """With nothing ending for so long, what is left is not waited for any more, s."""
 FAULTS = (Faults(reboots=True), Faults(unplugged=True), Faults(flaky=0.5), Faults(slow=3.0), Faults(idle_current=3.0))
@@ -100,6 +101,7 @@ class Week:
                 task.cancel()
         for board in self.lab.boards:
             await self.lab.rack(board, Faults())
+        await asyncio.sleep(REST_S)  # the daemon's vitals are looked at once more when it has nothing to do
 
     @property
     def _length_s(self) -> float:
