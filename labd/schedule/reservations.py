@@ -191,8 +191,9 @@ class Warden:
             while True:
                 self._news.clear()
                 commits = self._database.commits
+                next_s = await self._look(group)
                 await self.grant()
-                await self._wait(await self._look(group), commits)
+                await self._wait(next_s, commits)
 
     async def _look(self, group: asyncio.TaskGroup) -> float:
         """Do what is due; return how long until something else is, s."""

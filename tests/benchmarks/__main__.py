@@ -18,6 +18,7 @@ from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
+from tests.benchmarks.reservations import reservations
 from tests.benchmarks.submit_latency import submit_latency
 from tests.benchmarks.submit_rate import submit_rate
 from tests.benchmarks.trace_long import trace_long
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
     "submit_latency": submit_latency,
+    "reservations": reservations,
     "submit_rate": submit_rate,
     "daemon_overhead": daemon_overhead,
     "utilisation": utilisation,

@@ -12,13 +12,24 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from labd.bench.progress import ProgressFeed
+from labd.clock import WALL
+from labd.config import Board, LiveConfig, ReservationRules
+from labd.config.derived import lab_facts
+from labd.model import ledger_lab
+from labd.model.database import Database
+from labd.model.migrations import upgrade
 from labd.mqtt.endpoint import Endpoint
 from labd.mqtt.session import MqttSession
+from labd.schedule.reservations import Granting, Warden
+from labd.service.exchange import nothing
+from labd.service.lab import Lab
+from tests.schedule.rack import rack
 from tests.service.labs import open_lab
 
 ECHO_REQUEST = "echo/request"
@@ -30,8 +41,8 @@ async def peer(kind: str, port: int, *more: str) -> AsyncIterator[None]:
     """Run one of them as a child process, from when it listens; what it logs goes nowhere, but is written.
 
     Args:
-        kind: `serve` for labd, with the folder of its database as one more argument; `echo` for the other, with the
-            length of its answers in bytes.
+        kind: `serve` for labd and `reserve` for one that grants reservations, with the folder of its database as one
+            more argument; `echo` for the one that only sends back, with the length of its answers in bytes.
         port: The broker's.
         more: Further arguments.
     """
@@ -63,6 +74,31 @@ async def serve(endpoint: Endpoint, folder: Path) -> None:
             print("online", flush=True)
 
 
+async def reserve(endpoint: Endpoint, folder: Path) -> None:
+    """A lab on MQTT whose three boards can be reserved; switching one off takes no time."""
+    url = f"sqlite:///{folder}/labd.db"
+    upgrade(url)
+    rules = ReservationRules(max_per_owner=1_000_000)
+    live = LiveConfig(rack(folder).model_copy(update={"reservation": rules}))
+
+    async def darken(board: Board) -> bool:
+        return True
+
+    async with Database.open(url) as database:
+        granting = Granting(lambda config: lab_facts(config, {}))
+        warden = Warden(live, database, granting, darken=darken, wake=nothing, clock=WALL)
+        lab = Lab(live, database, nothing, lambda _: None, granting=granting, reservations_changed=warden.wake)
+        for board in live.now.board:
+            await database.write(partial(ledger_lab.bring_up, board_id=board.id, now=WALL.now()))
+        await warden.begin()
+        session = MqttSession(lab, endpoint, ProgressFeed())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.run())
+            group.create_task(warden.run())
+            await session.online.wait()
+            print("online", flush=True)
+
+
 async def echo(endpoint: Endpoint, answer_bytes: int) -> None:
     """Answer every message with one of a given length, as the bare client library does it."""
     answer = b"x" * answer_bytes
@@ -74,7 +110,12 @@ async def echo(endpoint: Endpoint, answer_bytes: int) -> None:
 
 
 async def _until_terminated(kind: str, endpoint: Endpoint, more: list[str]) -> None:
-    work = asyncio.create_task(serve(endpoint, Path(more[0])) if kind == "serve" else echo(endpoint, int(more[0])))
+    kinds = {
+        "serve": lambda: serve(endpoint, Path(more[0])),
+        "reserve": lambda: reserve(endpoint, Path(more[0])),
+        "echo": lambda: echo(endpoint, int(more[0])),
+    }
+    work = asyncio.create_task(kinds[kind]())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     await asyncio.wait([work])
     if not work.cancelled():
@@ -84,7 +125,7 @@ async def _until_terminated(kind: str, endpoint: Endpoint, more: list[str]) -> N
 def main() -> None:
     """Be one of the two."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["serve", "echo"])
+    parser.add_argument("kind", choices=["serve", "reserve", "echo"])
     parser.add_argument("port", type=int)
     parser.add_argument("more", nargs="*")
     arguments = parser.parse_args()

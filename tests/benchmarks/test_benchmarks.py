@@ -11,6 +11,7 @@ from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.figure import Better, Figure
+from tests.benchmarks.reservations import labd_times
 from tests.benchmarks.submit_latency import submit_latency
 from tests.benchmarks.trace_long import trace_long
 from tests.benchmarks.trace_read import trace_against_json, trace_read
@@ -40,6 +41,12 @@ async def test_the_latency_of_a_submit_is_measured() -> None:
     figures = await submit_latency(each=3)
     check(figures, "submit_latency")
     assert figures[0].value > 0
+
+
+async def test_the_time_of_a_reservation_is_measured() -> None:
+    times = await labd_times(each=2, outstanding=(1, 3))
+    assert set(times) == {1, 3}
+    assert all(took > 0 for took in times.values())
 
 
 async def test_the_overhead_of_the_daemon_is_measured() -> None:
