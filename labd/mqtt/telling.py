@@ -33,6 +33,7 @@ from labd.service.outbox import (
     read_news,
     set_mark,
     shown_jobs,
+    told_until,
 )
 from labd.service.shelf import Shown
 
@@ -96,6 +97,8 @@ class Telling:
         self._status_due = asyncio.Event()
         self._complete = False
         """Whether the broker has everything up to the last event told."""
+        self._last: Told | None = None
+        """That event; None as long as there is none."""
 
     async def follow(self, online: Callable[[], None]) -> None:
         """Tell what the broker lacks and call `online`, then tell each batch of events as it is committed.
@@ -110,6 +113,7 @@ class Telling:
             start = told.until
         else:
             start = position
+            self._last = await self._lab.database.read(partial(told_until, number=position))
             await self._clear(self._topics.told)
             await self._show_all(partial(everything, lab=self._lab))
         await self._tell_status()
@@ -141,7 +145,9 @@ class Telling:
                 if any(event.kind in ("job", "lab") for event in news.events):
                     self._status_due.set()
             if position > noted and (not news.events or time.monotonic() - noted_at > NOTE_EVERY_S):
-                await self._note(max(position, told), Told(until=position, at=at))
+                self._last = Told(until=position, at=at)
+                await database.write(partial(set_mark, reader=EVENTS_TOLD, number=max(position, told)))
+                await self._note()
                 noted, noted_at = position, time.monotonic()
             elif not news.events:
                 await database.committed_since(commits)
@@ -156,11 +162,11 @@ class Telling:
         while self._crowded() and time.monotonic() < until:
             await asyncio.sleep(GATHER_S)
 
-    async def _note(self, events: int, told: Told) -> None:
-        """Remember here how far the events are told, and at a broker that has everything how far it has the rest."""
-        await self._lab.database.write(partial(set_mark, reader=EVENTS_TOLD, number=events))
-        if self._complete:
-            await self._publish(self._topics.told, told, retain=True)
+    async def _note(self) -> None:
+        """Let a broker that has everything know how far."""
+        async with self._turn:
+            if self._complete and self._last is not None:
+                await self._publish(self._topics.told, self._last, retain=True)
 
     async def _follow_status(self) -> None:
         while True:
@@ -179,6 +185,7 @@ class Telling:
             await self._show_all(partial(shown_jobs, lab=self._lab, job_ids=page))
             await asyncio.sleep(1.0 / PAGES_PER_S)
         self._complete = True
+        await self._note()
         _log.info("broker_complete", jobs=len(jobs))
 
     async def expire(self) -> None:

@@ -90,8 +90,13 @@ def newest_event(session: Session) -> int:
 
 def holds(session: Session, told: Told) -> bool:
     """Whether this database is the one of which `told` was said: it is not if it comes from an older backup."""
-    event = session.get(Event, told.until)
-    return told.until == 0 or (event is not None and event.at == told.at)
+    return told_until(session, told.until) == told
+
+
+def told_until(session: Session, number: int) -> Told | None:
+    """What to say of having told everything up to event `number`; None if there is no such event."""
+    event = session.get(Event, number)
+    return None if event is None else Told(until=number, at=event.at)
 
 
 def marked(session: Session, reader: str) -> int:
