@@ -17,6 +17,7 @@ from rich.table import Table
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
+from tests.benchmarks.decision import decision
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.reservations import reservations
 from tests.benchmarks.submit_latency import submit_latency
@@ -34,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "submit_rate": submit_rate,
     "daemon_overhead": daemon_overhead,
     "utilisation": utilisation,
+    "decision": decision,
     "trace_record": trace_record,
     "trace_read": trace_read,
     "trace_against_json": trace_against_json,

@@ -10,6 +10,7 @@ from tests.benchmarks.__main__ import document
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
 from tests.benchmarks.daemon_overhead import daemon_overhead
+from tests.benchmarks.decision import decision
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.reservations import labd_times
 from tests.benchmarks.submit_latency import submit_latency
@@ -60,6 +61,12 @@ async def test_the_use_of_a_full_rack_is_measured() -> None:
     check(figures, "utilisation")
     assert 0 < figures[0].value <= 1
     assert "24 jobs of 15" in figures[0].against or "24 jobs of 14" in figures[0].against
+
+
+async def test_the_cost_of_a_decision_is_measured() -> None:
+    figures = await decision(boards=8, few=20, many=200, rounds=3)
+    check(figures, "decision_one_free", "decision_all_free", "queue_memory", "decision_all_different")
+    assert all(figure.value > 0 for figure in figures[:2])
 
 
 async def test_the_cost_of_recording_is_measured() -> None:
