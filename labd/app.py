@@ -245,6 +245,7 @@ async def _at_work(
 
     def halt() -> None:
         dispatcher.halt()
+        caretaker.halt()
         emergency.pull()
 
     def facts(config: LabConfig) -> Mapping[str, BoardFacts]:
@@ -304,7 +305,6 @@ async def _at_work(
         others = [
             group.create_task(warden.run(), name="warden"),
             group.create_task(sweeper.run(), name="sweeper"),
-            group.create_task(morning.run(), name="reports"),
             group.create_task(morning.run(), name="reports"),
             group.create_task(housekeeper.run(), name="housekeeper"),
             group.create_task(emergency.run(), name="emergency-off"),

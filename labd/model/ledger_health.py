@@ -18,7 +18,7 @@ from labd.model.checks import CheckStep, Examination, Outcome
 from labd.model.ledger import set_board_state, set_instrument_state
 from labd.model.ledger_events import LABD, note
 from labd.model.ledger_lab import refuse_if_stopped
-from labd.model.ledger_leases import grant_lease, release_lease
+from labd.model.ledger_leases import CUT_OFF, grant_lease, release_lease
 from labd.model.states import BoardState, CheckTrigger, InstrumentState, JobState, LeasePurpose, RunState
 from labd.model.tables import Board, Check, Instrument, Job, Lease, Run
 
@@ -81,7 +81,7 @@ def end_check(session: Session, check_id: int, found: Examination | None, now: d
     """
     check = session.get_one(Check, check_id)
     check.ended_at = now
-    state, reason = "cut_off", ""
+    state, reason = CUT_OFF, ""
     if found is not None:
         check.findings = found.document()
         state, reason = found.outcome.value, found.reason

@@ -20,6 +20,8 @@ from labd.model.ledger_lab import refuse_if_stopped
 from labd.model.states import LeasePurpose, ReservationState, RunState
 from labd.model.tables import Board, Check, Hold, Lease, Reservation, Run
 
+CUT_OFF = "cut_off"
+"""State of the event of a check that ended without a verdict."""
 _HOLD = insert(SQLModel.metadata.tables["hold"])
 
 
@@ -51,7 +53,8 @@ def grant_lease(
         run_id, check_id, reservation_id: Whom it serves.
 
     Raises:
-        StateError: the lab is stopped, or the board or one of the resources is held already. The transaction must be rolled back.
+        StateError: the lab is stopped, or the board or one of the resources is held already. The
+            transaction must be rolled back.
     """
     refuse_if_stopped(session)
     served = {
@@ -127,6 +130,7 @@ def interrupt_checks(session: Session, now: datetime) -> list[Check]:
         held = select(Lease.id).where(Lease.check_id == check.id, col(Lease.released_at).is_(None))
         for lease_id in session.exec(held).all():
             release_lease(session, _number(lease_id), now)
+        note(session, now, kind="check", subject=str(check.id), state=CUT_OFF, board_id=check.board_id)
     return list(left)
 
 

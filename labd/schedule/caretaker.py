@@ -7,7 +7,7 @@ is logged and tried again: the lab goes on. All that it knows beyond the databas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,9 +21,10 @@ from labd.errors import StateError
 from labd.model import ledger_health, ledger_lab
 from labd.model.checks import Examination
 from labd.model.database import Database
+from labd.model.ledger_leases import held_resources, leases_in_force
 from labd.model.states import BoardState, InstrumentState, RunState
 from labd.model.tables import Board as BoardRow
-from labd.model.tables import Check, Instrument, Lease
+from labd.model.tables import Check, Instrument
 from labd.schedule import health
 
 CHECKS_MAX = 4
@@ -72,6 +73,10 @@ class _Seen:
 
     boards: Mapping[str, BoardRow]
     leased: frozenset[str]
+    held: frozenset[str]
+    """What else somebody holds, by name."""
+    begun: Mapping[int, str]
+    """Checks that have not ended, with their boards."""
     away: Mapping[str, InstrumentState]
     """Instruments that do not serve now."""
     stopped: bool
@@ -98,6 +103,9 @@ class Caretaker:
         self._clock = clock
         self._news = asyncio.Event()
         self._checking: set[str] = set()
+        """Boards with a check, from before its start is committed until its end is."""
+        self._examining: dict[str, asyncio.Task[None]] = {}
+        self._halts = 0
         self._prompted: set[str] = set()
         """Boards with a sign of change: to be checked at once."""
         self._waiting: set[str] = set()
@@ -106,6 +114,12 @@ class Caretaker:
         self._away: Mapping[str, InstrumentState] = {}
         self._survey_now = asyncio.Event()
         self._log = structlog.get_logger()
+
+    def halt(self) -> None:
+        """Cut off every check that is under way; the stop of the lab has been committed, so that none begins."""
+        self._halts += 1
+        for task in self._examining.values():
+            task.cancel()
 
     async def run(self) -> None:
         """Look after the lab until cancelled; checks that are under way are cut off then, with their outputs off."""
@@ -134,6 +148,7 @@ class Caretaker:
         if seen.away != self._away:  # a person has taken one or given it back, or it was lost in a run
             self._away = seen.away
             self._survey_now.set()
+        await self._cut_off_unserved(seen)
         if seen.stopped:
             return next_s
         for board in config.board:
@@ -146,6 +161,8 @@ class Caretaker:
             if board.id in self._prompted and row.state in _WATCHED:
                 due_s = now_s
             if due_s is None or board.id in self._checking or board.id in seen.leased:
+                continue
+            if resources_of(board) & seen.held:  # of a board that shares something with this one
                 continue
             if due_s > now_s:
                 next_s = min(next_s, due_s - now_s)
@@ -173,8 +190,11 @@ class Caretaker:
     async def _check(self, board: Board, standing: health.Standing) -> None:
         """Do one check from its lease to its verdict."""
         log = self._log.bind(board=board.id)
+        this_task = asyncio.current_task()
+        assert this_task is not None
         try:
             trigger, lease_s, begun_at = health.trigger_of(standing), self._care.deadline_s(board), self._clock.now()
+            halts = self._halts
             check = await self._database.write(
                 lambda session: ledger_health.start_check(
                     session, board.id, trigger, resources_of(board), now=begun_at, lease_s=lease_s
@@ -183,11 +203,16 @@ class Caretaker:
             stopped: asyncio.CancelledError | None = None
             found: Examination | None = None
             try:
+                self._examining[board.id] = this_task
+                if halts != self._halts:  # the lab was stopped between the commit of the start and here
+                    raise asyncio.CancelledError
                 found = await self._care.examine(board)
             except asyncio.CancelledError as error:
                 stopped = error
             except Exception:  # a check that labd itself breaks says nothing of the board
                 log.exception("check_broke")
+            # From here on there is nothing to cut off.
+            self._examining.pop(board.id, None)
             now, rules = self._clock.now(), rules_of(self._live.now.health)
             verdict = await self._database.write(lambda session: conclude(session, check, found, rules, now))
             log.info("check_ended", trigger=trigger, outcome=found and found.outcome, state=verdict and verdict.state)
@@ -196,11 +221,22 @@ class Caretaker:
                 raise stopped
         except StateError as error:  # a run or a reservation had it first, or the lab was stopped
             log.info("check_overtaken", reason=error.message)
-        except Exception:  # the record could not be written: the next look finds the check and the board as they were
+        except Exception:  # the record could not be written: the next look finds the check, and cuts it off
             log.exception("check_not_noted")
         finally:
+            self._examining.pop(board.id, None)
             self._checking.discard(board.id)
             self._news.set()
+
+    async def _cut_off_unserved(self, seen: _Seen) -> None:
+        """End checks that no task serves: their end could not be written, and they hold their boards."""
+        left = [check_id for check_id, board_id in seen.begun.items() if board_id not in self._checking]
+        if not left:
+            return
+        now = self._clock.now()
+        for check in await self._database.write(lambda session: cut_off(session, left, now)):
+            self._log.warning("unserved_check_cut_off", check=check.id, board=check.board_id)
+        self._wake()
 
     # --- signs and instruments --------------------------------------------------------------------------------
 
@@ -315,6 +351,14 @@ def conclude(
     return verdict
 
 
+def cut_off(session: Session, check_ids: Collection[int], now: datetime) -> list[Check]:
+    """End those of these checks that have not ended, without a verdict."""
+    left = select(Check).where(col(Check.id).in_(check_ids), col(Check.ended_at).is_(None))
+    return [
+        ledger_health.end_check(session, check.id, None, now) for check in session.exec(left) if check.id is not None
+    ]
+
+
 def _failures(session: Session, board_id: str) -> list[health.Failure]:
     """The board's failures in a row, each with what other boards say of its job."""
     return [
@@ -334,9 +378,12 @@ def _elsewhere(session: Session, job_id: int, board_id: str) -> health.Elsewhere
 
 def _see(session: Session) -> _Seen:
     away = (InstrumentState.OFFLINE, InstrumentState.MAINTENANCE)
+    leases = leases_in_force(session)
     return _Seen(
         boards={row.id: row for row in session.exec(select(BoardRow))},
-        leased=frozenset(session.exec(select(Lease.board_id).where(col(Lease.released_at).is_(None)))),
+        leased=frozenset(lease.board_id for lease in leases),
+        held=held_resources(session),
+        begun={lease.check_id: lease.board_id for lease in leases if lease.check_id is not None},
         away={row.id: row.state for row in session.exec(select(Instrument).where(col(Instrument.state).in_(away)))},
         stopped=ledger_lab.stop_of(session) is not None,
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from sqlmodel import Session, select
+import structlog
+import structlog.testing
+from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.clock import WALL
@@ -44,6 +48,8 @@ class HeldCare:
     """Boards whose check does not end."""
     cleaned: list[str] = field(default_factory=list)
     breaks: Exception | None = None
+    seal: Callable[[], None] | None = None
+    """Done while a check is on: what happens to the record meanwhile."""
 
     def deadline_s(self, board: Board) -> float:
         return 60.0
@@ -55,6 +61,8 @@ class HeldCare:
                 await asyncio.Event().wait()
         finally:
             self.cleaned.append(board.id)
+        if self.seal is not None:
+            self.seal()
         if self.breaks is not None:
             raise self.breaks
         return self.found.get(board.id, GOOD)
@@ -75,6 +83,7 @@ class Scene:
 
     database: Database
     care: HeldCare
+    caretaker: Caretaker
     task: asyncio.Task[None]
 
     async def write(self, change: Callable[[Session], object]) -> None:
@@ -124,10 +133,11 @@ async def scene(folder: Path, *, care: HeldCare | None = None, **told: float) ->
     live = LiveConfig(rack().model_copy(update={"health": Health(**{"quarantine_after": 2, "retry_s": 0.3, **told})}))
     async with Database.open(url) as database:
         for board_id in BOARDS:
-            await database.write(lambda session, b=board_id: ledger_lab.bring_up(session, b, now()))
-        task = asyncio.create_task(Caretaker(live, database, care, lambda: None).run(), name="caretaker")
+            await database.write(partial(ledger_lab.bring_up, board_id=board_id, now=now()))
+        caretaker = Caretaker(live, database, care, lambda: None)
+        task = asyncio.create_task(caretaker.run(), name="caretaker")
         try:
-            yield Scene(database, care, task)
+            yield Scene(database, care, caretaker, task)
         finally:
             task.cancel()
             await asyncio.wait({task})
@@ -250,6 +260,10 @@ async def test_a_check_that_a_dead_daemon_left_ends_without_a_verdict_and_the_bo
         await lab.write(lambda s: interrupt_checks(s, now()))
         (check,) = await lab.checks()
         assert check.passed is None
+        told = await lab.database.read(
+            lambda s: [(event.state, event.board_id) for event in s.exec(select(Event).where(Event.kind == "check"))]
+        )
+        assert told == [("started", "b1"), ("cut_off", "b1")]
     async with scene(tmp_path) as lab:
         await lab.becomes(BoardState.ONLINE)
         assert [check.passed for check in await lab.checks()] == [True, None]
@@ -295,6 +309,72 @@ async def test_nothing_is_checked_in_a_stopped_lab(tmp_path: Path) -> None:
         assert lab.care.examined == []
         await lab.write(lambda s: ledger_lab.resume_lab(s, "paper", now()))
         await lab.until("b1", lambda row: row.checked_at is not None)
+
+
+async def test_the_stop_of_the_lab_cuts_off_a_check_so_that_it_switches_nothing_on_again(tmp_path: Path) -> None:
+    async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
+        await lab.failed_run()
+        async with asyncio.timeout(WAIT_S):
+            while not lab.care.examined:
+                await asyncio.sleep(0.01)
+        await lab.write(lambda s: ledger_lab.stop_lab(s, "paper", "smoke", now()))
+        lab.caretaker.halt()
+        async with asyncio.timeout(WAIT_S):
+            while not lab.care.cleaned or (await lab.checks())[0].ended_at is None:
+                await asyncio.sleep(0.01)
+        assert (await lab.checks())[0].passed is None
+        lab.care.held.clear()
+        await lab.write(lambda s: ledger_lab.resume_lab(s, "paper", now()))
+        await lab.becomes(BoardState.ONLINE)
+
+
+async def test_boards_that_share_something_are_checked_one_after_the_other(tmp_path: Path) -> None:
+    async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
+        await lab.failed_run("b1")
+        async with asyncio.timeout(WAIT_S):
+            while not lab.care.examined:
+                await asyncio.sleep(0.01)
+        shared = min(resources_of(rack().board[1]))
+
+        def share(session: Session) -> None:
+            lease = session.exec(select(Lease).where(Lease.board_id == "b1", col(Lease.released_at).is_(None))).one()
+            assert lease.id is not None
+            session.add(Hold(resource=shared, lease_id=lease.id))
+
+        await lab.write(share)
+        with structlog.testing.capture_logs() as told:
+            await lab.failed_run("b2")
+            await asyncio.sleep(0.8)  # four looks
+        assert lab.care.examined == ["b1"]
+        assert [each for each in told if each["event"] == "check_overtaken"] == [], "it waits and does not try"
+        lab.care.held.clear()
+        lab.caretaker.halt()
+        await lab.becomes(BoardState.ONLINE, "b2")
+
+
+async def test_a_check_whose_end_could_not_be_written_is_cut_off_and_done_again(tmp_path: Path) -> None:
+    care = HeldCare()
+    async with scene(tmp_path, care=care) as lab:
+        with sqlite3.connect(tmp_path / "labd.db", timeout=5, isolation_level=None) as record:
+
+            def refuse() -> None:
+                care.seal = None
+                record.execute(
+                    "CREATE TRIGGER full BEFORE UPDATE ON \"check\" BEGIN SELECT RAISE(ABORT, 'no room'); END"
+                )
+
+            care.seal = refuse
+            with structlog.testing.capture_logs() as told:
+                await lab.failed_run()
+                async with asyncio.timeout(WAIT_S):
+                    while "check_not_noted" not in [each["event"] for each in told]:
+                        await asyncio.sleep(0.01)
+            record.execute("DROP TRIGGER full")
+        record.close()
+        await lab.becomes(BoardState.ONLINE)
+        assert [check.passed for check in await lab.checks()] == [True, None]
+        left = await lab.database.read(lambda session: [each.released_at for each in session.exec(select(Lease))])
+        assert None not in left
 
 
 def _seen_well(session: Session, board_id: str, at: datetime) -> None:
