@@ -140,21 +140,21 @@ def after_check(
             return Verdict(BoardState.ONLINE, told, 0, None, True)
         case Outcome.HINDERED:
             state = BoardState.SUSPECT if standing.state is BoardState.ONLINE else standing.state
-            return Verdict(state, reason, standing.strikes, now_s + _pause_s(standing.strikes, rules), False)
+            return Verdict(state, reason, standing.strikes, now_s + _pause_s(standing.strikes, rules, state), False)
         case Outcome.FAILED:
             strikes = standing.strikes + 1
         case Outcome.DANGEROUS:
             strikes = max(standing.strikes + 1, rules.quarantine_after)
     quarantined = strikes >= rules.quarantine_after or standing.state is BoardState.QUARANTINED
     state = BoardState.QUARANTINED if quarantined else BoardState.SUSPECT
-    return Verdict(state, reason, strikes, now_s + _pause_s(strikes, rules), False)
+    return Verdict(state, reason, strikes, now_s + _pause_s(strikes, rules, state), False)
 
 
-def _pause_s(strikes: int, rules: Rules) -> float:
+def _pause_s(strikes: int, rules: Rules, state: BoardState) -> float:
     """Pause before the next check of a board with so many strikes, s."""
-    beyond = strikes - rules.quarantine_after
-    if beyond < 0:
+    if state is not BoardState.QUARANTINED:
         return min(SUSPECT_PAUSE_S, rules.retry_s)
+    beyond = max(0, strikes - rules.quarantine_after)  # a person, or failing jobs, quarantine without strikes
     return min(rules.retry_s * 2.0 ** min(beyond, 32), max(RETRY_MAX_S, rules.retry_s))
 
 

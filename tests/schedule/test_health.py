@@ -84,6 +84,13 @@ def test_the_pause_of_a_quarantined_board_doubles_up_to_a_day() -> None:
     assert after_check(standing, RULES, Outcome.PASSED, now_s=now_s).state is BoardState.ONLINE
 
 
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.HINDERED])
+def test_a_board_that_a_person_or_failing_jobs_quarantined_waits_as_long_as_others(outcome: Outcome) -> None:
+    """Neither of them leaves strikes."""
+    verdict = after_check(Standing(BoardState.QUARANTINED), RULES, outcome, now_s=0.0)
+    assert (verdict.state, verdict.due_at_s) == (BoardState.QUARANTINED, 900.0)
+
+
 def test_an_instrument_in_the_way_is_no_strike() -> None:
     verdict = after_check(
         Standing(BoardState.ONLINE, strikes=2), RULES, Outcome.HINDERED, reason="waits for psu-1", now_s=0.0
