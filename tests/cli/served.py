@@ -79,7 +79,7 @@ async def served_lab(
     """Boards `b1` and `b2` online, and requests heard."""
     async with mosquitto(folder) as broker, open_lab(folder) as (plain, _):
         config = plain.config.model_copy(update={"keep": keep or Keep()})
-        lab = Lab(LiveConfig(config), plain.database, plain.wake, plain.cancel_run, traces_url)
+        lab = Lab(LiveConfig(config), plain.database, plain.wake, plain.cancel_run, traces_url=traces_url)
         await bring_up(lab)
         progress = ProgressFeed()
         session = MqttSession(lab, broker.endpoint, progress)
