@@ -100,11 +100,13 @@ def endpoint(mqtt: Mqtt) -> Endpoint:
     Raises:
         ConfigError: the URL cannot be used, or a file beside it cannot be read.
     """
-    parts = urlsplit(mqtt.url)
+    remedy = "write mqtt://host:port or mqtts://host:port"
+    try:
+        parts = urlsplit(mqtt.url)
+    except ValueError as error:
+        raise ConfigError(f"{mqtt.url!r} is no broker: {error}", where="mqtt.url", remedy=remedy) from error
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise ConfigError(
-            f"{mqtt.url!r} is no broker", where="mqtt.url", remedy="write mqtt://host:port or mqtts://host:port"
-        )
+        raise ConfigError(f"{mqtt.url!r} is no broker", where="mqtt.url", remedy=remedy)
     try:
         password = mqtt.password_file.read_text(encoding="utf-8").strip() if mqtt.password_file else None
         tls = _tls(mqtt) if parts.scheme == "mqtts" else None
