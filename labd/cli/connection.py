@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,6 +52,10 @@ class Connection:
     timeout_s: float
     user: str | None = None
 
+    def client(self) -> AbstractAsyncContextManager[LabClient]:
+        """A client of the lab; entering it raises `UnreachableError` if its broker cannot be used."""
+        return connect(self.endpoint, self.lab, timeout_s=self.timeout_s, user=self.user)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -94,6 +99,21 @@ class Choice:
         return mqtt.model_copy(update=self.access)
 
 
+_ACCESS = ("user", "password_file", "ca", "cert", "key")
+
+
+def chosen(options: Mapping[str, Any]) -> Choice:
+    """What the options of `labctl` itself say, by the names of their parameters; None where one was not given."""
+    return Choice(
+        config=options.get("config"),
+        broker=options.get("broker"),
+        access={name: value for name in _ACCESS if (value := options.get(name)) is not None},
+        lab=options.get("lab"),
+        timeout_s=options["timeout_s"],
+        user=options.get("as_user"),
+    )
+
+
 def connection_of(context: typer.Context) -> Connection:
     """The lab that this command line means; ends the command if it means none."""
     choice: Choice = context.obj
@@ -108,9 +128,7 @@ def ask(context: typer.Context, work: Callable[[LabClient], Awaitable[Result]]) 
     connection = connection_of(context)
 
     async def connected() -> Result:
-        async with connect(
-            connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
-        ) as client:
+        async with connection.client() as client:
             return await work(client)
 
     return run(connected)

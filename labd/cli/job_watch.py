@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from labd.cli.connection import Connection, OverdueError
 from labd.cli.table import print_json, quantity, remarks
 from labd.errors import UnreachableError
-from labd.mqtt.client import Update, connect
+from labd.mqtt.client import Update
 from labd.service.messages import JobDocument, LabState, LabStatus, Offline, ProgressDocument
 
 PATIENCE_S = 60.0
@@ -60,19 +60,12 @@ async def watch_job(connection: Connection, job_id: int, limit_s: float | None, 
 
 async def _news(connection: Connection, job_id: int) -> AsyncGenerator[Update, None]:
     """News from one connection after another."""
-    async with connect(
-        connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
-    ) as lab:
+    async with connection.client() as lab:
         yield await lab.job(job_id)
     last_contact = time.monotonic()
     while True:
         try:
-            async with (
-                connect(
-                    connection.endpoint, connection.lab, timeout_s=connection.timeout_s, user=connection.user
-                ) as lab,
-                aclosing(lab.follow(job_id)) as updates,
-            ):
+            async with connection.client() as lab, aclosing(lab.follow(job_id)) as updates:
                 async for update in updates:
                     last_contact = time.monotonic()
                     yield update

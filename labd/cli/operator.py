@@ -13,7 +13,7 @@ import typer
 
 from labd.cli import board, instrument, job, reservation, session, sweep, trace
 from labd.cli import lab as the_lab
-from labd.cli.connection import Choice
+from labd.cli.connection import chosen
 from labd.cli.top import top
 
 app = typer.Typer(
@@ -63,11 +63,9 @@ def connection(
     ] = 10.0,
 ) -> None:
     """Queue jobs in a lab, follow them, and pull their power traces."""
-    given = {"user": user, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
-    access = {name: value for name, value in given.items() if value is not None}
-    context.obj = Choice(config=config, broker=broker, access=access, lab=lab, timeout_s=timeout_s, user=as_user)
+    context.obj = chosen(context.params)
 
 
 def main() -> None:
     """Entry point of `labctl`."""
-    app()
+    app(prog_name="labctl")

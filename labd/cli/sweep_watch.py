@@ -10,8 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from labd.cli.connection import Connection, OverdueError
 from labd.cli.table import remarks
 from labd.errors import UnreachableError
-from labd.model.ledger_sweeps import LIVE, UNDER_WAY
-from labd.mqtt.client import connect
+from labd.model.states import JobState, NightState
 from labd.service.sweep_messages import NightDocument, SweepDocument, SweepRef
 
 PATIENCE_S = 60.0
@@ -44,12 +43,12 @@ async def watch_night(connection: Connection, name: str, night_id: int, limit_s:
                     try:
                         night = await _night(connection, name, night_id)
                         last_contact = time.monotonic()
-                        left = sum(night.counts.get(state, 0) for state in UNDER_WAY)
+                        left = sum(night.counts.get(state, 0) for state in (JobState.QUEUED, JobState.RUNNING))
                         told = f"night {night_id} is {night.state}, {left} jobs to do"
                         bar.update(
                             task, description=told, total=night.jobs or None, completed=max(0, night.jobs - left)
                         )
-                        if night.state not in LIVE:
+                        if night.state in (NightState.ENDED, NightState.SKIPPED):
                             return night
                     except UnreachableError:
                         if time.monotonic() - last_contact > PATIENCE_S:
@@ -61,6 +60,6 @@ async def watch_night(connection: Connection, name: str, night_id: int, limit_s:
 
 
 async def _night(connection: Connection, name: str, night_id: int) -> NightDocument:
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with connection.client() as lab:
         sweep = await lab.request("sweep.get", SweepRef(name=name), SweepDocument)
     return next(night for night in sweep.nights if night.id == night_id)

@@ -19,7 +19,6 @@ from labd.cli.table import print_json
 from labd.cli.top.scene import News, Scene
 from labd.cli.top.view import view
 from labd.errors import UnreachableError
-from labd.mqtt.client import connect
 from labd.service.messages import (
     BoardDocument,
     EventDocument,
@@ -79,7 +78,7 @@ def top(
 async def _look(connection: Connection) -> Scene:
     """What the broker keeps of the lab. Raises `UnreachableError` if broker or lab are not there."""
     scene = Scene(datetime.now(UTC))
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with connection.client() as lab:
         scene.note(await lab.status(), datetime.now(UTC))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_S), aclosing(lab.watch(*FILTERS)) as messages:
@@ -114,7 +113,7 @@ async def _follow(connection: Connection, scene: Scene) -> None:
 
 
 async def _messages(connection: Connection) -> AsyncGenerator[Heard, None]:
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with connection.client() as lab:
         yield Heard(await lab.status())
         async with aclosing(lab.watch(*FILTERS)) as messages:
             async for path, payload in messages:

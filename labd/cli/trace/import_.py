@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ from labd.cli.connection import Choice, connection_of, run, stop
 from labd.cli.table import print_json, print_table, quantity, results
 from labd.config import load
 from labd.errors import ConfigError, LabError
-from labd.mqtt.client import connect
 from labd.service.session_inbox import put_into_inbox, unpack
 from labd.service.trace_messages import SessionImported, SessionRef
 from labd.trace.sessions.folders import find_sessions
@@ -62,8 +62,8 @@ def import_(
         raise stop(error) from error
 
     async def ask_all() -> list[SessionImported]:
-        timeout_s = max(connection.timeout_s, LONGEST_S)
-        async with connect(connection.endpoint, connection.lab, timeout_s=timeout_s) as lab:
+        patient = replace(connection, timeout_s=max(connection.timeout_s, LONGEST_S))
+        async with patient.client() as lab:
             return [
                 await lab.request("trace.import", SessionRef(session=digest), SessionImported) for _, digest in named
             ]

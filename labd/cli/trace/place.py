@@ -10,7 +10,7 @@ import typer
 from labd.cli.connection import Choice
 from labd.errors import ConfigError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
-from labd.mqtt.client import LabClient, connect
+from labd.mqtt.client import LabClient
 from labd.trace.files import LocalFiles, TraceFiles
 from labd.trace.object_files import http_files
 
@@ -41,8 +41,7 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
         raise NotFoundError(message, where=name[:256], remedy=remedy) from error
     if url is not None:
         return http_files(f"{url.rstrip('/')}/{name}/")
-    connection = choice.connection()
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with choice.connection().client() as lab:
         return http_files(await served_at(lab, name))
 
 
