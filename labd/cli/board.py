@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.board_view import board_line, found, print_board, verdict
+from labd.cli.completion import complete_board
 from labd.cli.connection import OverdueError, ask
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, results
 from labd.mqtt.client import LabClient
@@ -17,7 +18,9 @@ from labd.service.messages import BoardDocument, Message
 app = typer.Typer(help="The boards of a lab.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-BoardId = Annotated[str, typer.Argument(metavar="ID", help="The board's id.", show_default=False)]
+BoardId = Annotated[
+    str, typer.Argument(metavar="ID", help="The board's id.", show_default=False, autocompletion=complete_board)
+]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for everybody to read.", show_default=False)]
 
 POLL_S = 0.5

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.board_view import print_changes
+from labd.cli.completion import complete_instrument
 from labd.cli.connection import ask
 from labd.cli.table import counted, local_time, print_json, print_table, results
 from labd.service.health_messages import (
@@ -21,7 +22,10 @@ from labd.service.messages import InstrumentDocument, Message
 app = typer.Typer(help="The instruments of a lab.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-InstrumentId = Annotated[str, typer.Argument(metavar="ID", help="The instrument's id.", show_default=False)]
+InstrumentId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The instrument's id.", show_default=False, autocompletion=complete_instrument),
+]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for everybody to read.", show_default=False)]
 
 

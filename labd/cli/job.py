@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from labd.benchmarks import Mode
+from labd.cli.completion import (
+    Item,
+    complete_benchmark,
+    complete_board,
+    complete_job,
+    complete_live_job,
+    complete_parked_job,
+    complete_sweep,
+    complete_tag,
+)
 from labd.cli.connection import ask, connection_of, run
 from labd.cli.job_view import print_job, print_jobs
 from labd.cli.job_watch import watch_job
@@ -19,20 +30,33 @@ from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobDo
 app = typer.Typer(help="Jobs of a lab.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-JobId = Annotated[
-    int, typer.Argument(metavar="ID", min=1, max=NUMBER_MAX, help="The job's number.", show_default=False)
-]
+
+
+def _number(complete: Callable[[typer.Context, str], list[Item]]) -> Any:
+    return typer.Argument(
+        metavar="ID", min=1, max=NUMBER_MAX, help="The job's number.", show_default=False, autocompletion=complete
+    )
+
+
+JobId = Annotated[int, _number(complete_job)]
+LiveJobId = Annotated[int, _number(complete_live_job)]
+ParkedJobId = Annotated[int, _number(complete_parked_job)]
 WaitLimit = Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait for the job's end, s.")]
 
 
 @app.command()
 def submit(
     context: typer.Context,
-    benchmark: Annotated[str, typer.Argument(help="What to run, such as digits01.", show_default=False)],
+    benchmark: Annotated[
+        str,
+        typer.Argument(help="What to run, such as digits01.", show_default=False, autocompletion=complete_benchmark),
+    ],
     mode: Annotated[Mode, typer.Argument(help="What to measure.", show_default=False)],
     *,
-    board: Annotated[str | None, typer.Option(help="This board and no other.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A board with this tag; again for more tags.")] = None,
+    board: Annotated[str | None, typer.Option(help="This board and no other.", autocompletion=complete_board)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A board with this tag; again for more tags.", autocompletion=complete_tag)
+    ] = None,
     firmware: Annotated[str | None, typer.Option(help="Name of the build in lab.toml.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Digest of the image that must run.")] = None,
     trials: Annotated[int | None, typer.Option(help="Trials; as the benchmark asks if left out.")] = None,
@@ -95,7 +119,9 @@ def list_(
     *,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     requester: Annotated[str | None, typer.Option(help="Only jobs that this one asked for.")] = None,
-    sweep: Annotated[str | None, typer.Option(help="Only jobs of the sweep of that name.")] = None,
+    sweep: Annotated[
+        str | None, typer.Option(help="Only jobs of the sweep of that name.", autocompletion=complete_sweep)
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE that a job has; again for more.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, max=NUMBER_MAX, help="Only jobs older than this number.")] = None,
@@ -133,7 +159,7 @@ def show(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
 
 
 @app.command()
-def watch(context: typer.Context, job_id: JobId, *, limit_s: WaitLimit = None, json: Json = False) -> None:
+def watch(context: typer.Context, job_id: LiveJobId, *, limit_s: WaitLimit = None, json: Json = False) -> None:
     """Follow a job until it ends, then show it; with --json every news is a line.
 
     Exit status: 0 the job completed, 1 it ended otherwise, 5 --for has passed.
@@ -143,7 +169,7 @@ def watch(context: typer.Context, job_id: JobId, *, limit_s: WaitLimit = None, j
 
 
 @app.command()
-def cancel(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+def cancel(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> None:
     """Cancel a queued or running job."""
     accepted = ask(context, lambda lab: lab.cancel(job_id))
     if json:
@@ -154,7 +180,7 @@ def cancel(context: typer.Context, job_id: JobId, *, json: Json = False) -> None
 
 
 @app.command()
-def release(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+def release(context: typer.Context, job_id: ParkedJobId, *, json: Json = False) -> None:
     """Queue a parked job again, as if it had never been tried."""
     accepted = ask(context, lambda lab: lab.release(job_id))
     if json:
@@ -164,7 +190,7 @@ def release(context: typer.Context, job_id: JobId, *, json: Json = False) -> Non
 
 
 @app.command()
-def why(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
+def why(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> None:
     """Say why a job waits, what each board is to it, and when it may start."""
     told = ask(context, lambda lab: lab.why(job_id))
     if json:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from labd.cli.completion import complete_board, complete_reservation, complete_tag
 from labd.cli.connection import OverdueError, ask
 from labd.cli.span import span_s, span_text
 from labd.cli.table import counted, local_time, print_json, print_table, remarks, results
@@ -32,17 +33,31 @@ LOOK_S = 0.5
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Number = Annotated[
-    int, typer.Argument(metavar="ID", min=1, max=NUMBER_MAX, help="The reservation's number.", show_default=False)
+    int,
+    typer.Argument(
+        metavar="ID",
+        min=1,
+        max=NUMBER_MAX,
+        help="The reservation's number.",
+        show_default=False,
+        autocompletion=complete_reservation,
+    ),
 ]
 Span = Annotated[str, typer.Option("--for", help="How long: 90m, 2h, 1d12h.", show_default=False)]
 
 
 def reserve(
     context: typer.Context,
-    board: Annotated[str | None, typer.Argument(help="This board and no other.", show_default=False)] = None,
+    board: Annotated[
+        str | None,
+        typer.Argument(help="This board and no other.", show_default=False, autocompletion=complete_board),
+    ] = None,
     *,
     length: Span,
-    tag: Annotated[list[str] | None, typer.Option(help="A board with this tag; again for more tags.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(help="A board with this tag; again for more tags.", autocompletion=complete_tag),
+    ] = None,
     require: Annotated[str | None, typer.Option(help="What it has to be: 'memory_kb >= 256 and fpu'.")] = None,
     purpose: Annotated[str, typer.Option(help="What for, for everybody who wonders.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until there is a board.")] = False,

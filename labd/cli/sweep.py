@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from labd.cli.completion import complete_sweep
 from labd.cli.connection import ask, connection_of, run, stop
 from labd.cli.sweep_file import read_sweep
 from labd.cli.sweep_report import report
@@ -33,7 +34,9 @@ app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep in TOML or JSON.", show_default=False)]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The sweep's name.", show_default=False, autocompletion=complete_sweep)
+]
 OwnName = Annotated[str | None, typer.Option("--name", help="Take this in place of the file's own name.")]
 
 

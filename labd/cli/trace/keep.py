@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from labd.cli.completion import complete_trace
 from labd.cli.connection import ask
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, quantity, remarks, results
 from labd.keep.names import TraceIdError, checked_id
@@ -23,7 +24,14 @@ def checked_name(name: str) -> str:
 
 
 TraceId = Annotated[
-    str, typer.Argument(metavar="ID", help="The trace's id.", show_default=False, callback=checked_name)
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The trace's id.",
+        show_default=False,
+        callback=checked_name,
+        autocompletion=complete_trace,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of words.")]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from labd.cli.completion import complete_board
 from labd.cli.connection import ask
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, remarks
 from labd.model.states import TraceState
@@ -18,7 +19,7 @@ def list_(
     context: typer.Context,
     *,
     state: Annotated[TraceState | None, typer.Option(help="Only traces in this state.")] = None,
-    board: Annotated[str | None, typer.Option(help="Only traces of this board.")] = None,
+    board: Annotated[str | None, typer.Option(help="Only traces of this board.", autocompletion=complete_board)] = None,
     job: Annotated[int | None, typer.Option(min=1, max=NUMBER_MAX, help="Only traces of this job.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
     before: Annotated[str | None, typer.Option(metavar="ID", help="Only traces that began before this one.")] = None,

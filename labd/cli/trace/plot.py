@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drivers.api import Quantity
+from labd.cli.completion import complete_trace
 from labd.cli.connection import run
 from labd.cli.table import print_json, results
 from labd.cli.trace.place import Url, find_trace
@@ -33,7 +34,10 @@ def plot(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="ID|FOLDER", help="A trace's folder here, or else its id in the lab.", show_default=False
+            metavar="ID|FOLDER",
+            help="A trace's folder here, or else its id in the lab.",
+            show_default=False,
+            autocompletion=complete_trace,
         ),
     ],
     *,

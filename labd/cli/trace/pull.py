@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.bars import byte_bar
+from labd.cli.completion import complete_trace
 from labd.cli.connection import Connection, connection_of, run, stop
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.cli.trace.download import Pulled, pull_trace
@@ -21,7 +22,7 @@ from labd.cli.trace.export import Part, make_file, show_files
 from labd.cli.trace.place import Url, find_trace, is_folder, served_at
 from labd.errors import ConfigError, LabError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
-from labd.mqtt.client import LabClient, connect
+from labd.mqtt.client import LabClient
 from labd.service.messages import NUMBER_MAX
 from labd.trace.export.formats import Format
 from labd.trace.files import TraceFiles
@@ -47,6 +48,7 @@ def pull(
         typer.Argument(
             metavar="ID|FOLDER",
             help="A trace's id, a job's number for all its traces, or a trace's folder here.",
+            autocompletion=complete_trace,
             show_default=False,
         ),
     ],
@@ -146,7 +148,7 @@ async def _urls(connection: Connection, name: str, url: str | None) -> dict[str,
     """Addresses by trace id. No id leads out of the folder that is pulled into, whatever the lab says."""
     if url is not None and not name.isdecimal():
         return {name: f"{url.rstrip('/')}/{name}"}
-    async with connect(connection.endpoint, connection.lab, timeout_s=connection.timeout_s) as lab:
+    async with connection.client() as lab:
         if not name.isdecimal():
             return {checked_id(name): await served_at(lab, name)}
         ids = await _of_job(lab, int(name))

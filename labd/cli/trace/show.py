@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from drivers.api import Column
+from labd.cli.completion import complete_trace
 from labd.cli.connection import ask, run
 from labd.cli.job_view import figures
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, results
@@ -27,7 +28,10 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="ID|FOLDER", help="A trace's folder here, or else its id in the lab.", show_default=False
+            metavar="ID|FOLDER",
+            help="A trace's folder here, or else its id in the lab.",
+            show_default=False,
+            autocompletion=complete_trace,
         ),
     ],
     *,

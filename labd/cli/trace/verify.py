@@ -13,6 +13,7 @@ import pyarrow as pa
 import typer
 
 from labd.cli.bars import BytesDone, byte_bar
+from labd.cli.completion import complete_trace
 from labd.cli.connection import Choice, run
 from labd.cli.table import Exit, print_json, print_table, remarks
 from labd.cli.trace.place import Url, find_trace, is_folder
@@ -71,6 +72,7 @@ def verify(
         typer.Argument(
             metavar="ID|FOLDER...",
             help="Folders of traces here, or folders full of them, or else ids of traces in the lab.",
+            autocompletion=complete_trace,
             show_default=False,
         ),
     ],
