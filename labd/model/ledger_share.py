@@ -37,6 +37,15 @@ def charge(session: Session, requester: str, board_s: float, now: datetime, half
     session.add(share)
 
 
+def raise_to(session: Session, requester: str, least_s: float, now: datetime, half_life_s: float) -> None:
+    """Let a requester's account count at least so many board seconds: those that the others had while it paused."""
+    share = session.get(Share, requester) or Share(requester=requester, at=now)
+    used_s = Account(share.used_s, share.at).faded(now, half_life_s)
+    if used_s < least_s:
+        share.used_s, share.at = least_s, now
+        session.add(share)
+
+
 def accounts(session: Session) -> Mapping[str, Account]:
     """The accounts of all requesters that ever had a board."""
     return {share.requester: Account(share.used_s, share.at) for share in session.exec(select(Share))}

@@ -288,6 +288,9 @@ class Dispatcher:
             lease_s = self._work.lease_s(job)
             run = ledger.start_run(session, job_id, board.id, now, lease_s, resources=resources_of(board))
             assert run.id is not None, "a run has its number after a flush"
+            if assignment.least_used_s > 0.0:
+                half_life_s = self._live.now.queue.half_life_s
+                ledger_share.raise_to(session, job.requester, assignment.least_used_s, now, half_life_s)
             return Started(job, run, run.id, lease_s)
 
         try:

@@ -24,17 +24,14 @@ however long it goes on: their shares of the board time come as near to w_q : w_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from labd.config import LabConfig
 from labd.schedule.fairness import Account, faded, virtual_time
-from labd.schedule.match import Requirement, candidates
-from labd.schedule.queue import Queue, Waiting
+from labd.schedule.queue import Queue
 from labd.schedule.snapshot import Snapshot
 from labd.schedule.turns import Assignment, Heads, Round
 
-__all__ = ["Assignment", "Decision", "assign", "decide", "greet"]
+__all__ = ["Assignment", "Decision", "decide", "greet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +98,3 @@ def greet(queue: Queue, snapshot: Snapshot) -> None:
     queue.reached = Account(reached_s, now_s)
     for name in new:
         queue.parties[name].entry = Account(reached_s * fleet.weight(name), now_s)
-
-
-def assign(waiting: Iterable[Waiting], free: Set[str], config: LabConfig) -> list[Assignment]:
-    """Give each job, oldest first, the first free board that can serve it.
-
-    Args:
-        waiting: Queued jobs, oldest first.
-        free: Ids of boards that are online and without a lease.
-        config: The lab.
-
-    Returns:
-        At most one assignment a board; a job that finds no board free is passed over, and keeps its place.
-    """
-    left = set(free)
-    fits: dict[Requirement, list[str]] = {}
-    chosen: list[Assignment] = []
-    for job in waiting:
-        if not left:
-            break
-        if job.requirement not in fits:
-            fits[job.requirement] = candidates(job.requirement, config)
-        board_id = next((board_id for board_id in fits[job.requirement] if board_id in left), None)
-        if board_id is not None:
-            left.remove(board_id)
-            chosen.append(Assignment(job.job_id, board_id))
-    return chosen

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from labd.benchmarks import Mode
-from labd.schedule.fairness import faded, virtual_time
+from labd.schedule.fairness import Account, faded, virtual_time
 from labd.schedule.fleet import Boards, Fleet
 from labd.schedule.queue import JobClass, Place, Queue, Waiting
 from labd.schedule.snapshot import Snapshot
@@ -28,8 +28,9 @@ class Assignment:
     Args:
         job_id: The job.
         board_id: The board.
-        least_used_s: What the account of the job's requester counts at least before the start is charged, s: what
-            others have reached while it paused. See `labd.schedule.fairness.charged`.
+        least_used_s: What the account of the job's requester is raised to before the start is charged, s: what others
+            have reached while it paused; 0 for as it stands. It is committed with the start, or a restart of the
+            daemon would give credit for the pause. See `labd.schedule.fairness.charged`.
     """
 
     job_id: int
@@ -98,18 +99,19 @@ class Heads:
 
 def used_s(queue: Queue, snapshot: Snapshot, requester: str) -> float:
     """What the account of a requester counts in a decision: its faded board time, s."""
-    half_life_s = queue.fleet.config.queue.half_life_s
-    account = snapshot.accounts.get(requester)
-    used = 0.0 if account is None else faded(account.used_s, snapshot.now_s - account.at_s, half_life_s)
-    return max(used, _entry_s(queue, snapshot, requester))
+    account_s, entry_s = _account_and_entry_s(queue, snapshot, requester)
+    return max(account_s, entry_s)
 
 
-def _entry_s(queue: Queue, snapshot: Snapshot, requester: str) -> float:
+def _account_and_entry_s(queue: Queue, snapshot: Snapshot, requester: str) -> tuple[float, float]:
+    """What a requester has had, and what it counts at least since it came back from a pause; both faded, s."""
     party = queue.parties.get(requester)
-    if party is None or party.entry is None:
-        return 0.0
-    elapsed_s = snapshot.now_s - party.entry.at_s
-    return faded(party.entry.used_s, elapsed_s, queue.fleet.config.queue.half_life_s)
+    half_life_s = queue.fleet.config.queue.half_life_s
+
+    def now_s(account: Account | None) -> float:
+        return 0.0 if account is None else faded(account.used_s, snapshot.now_s - account.at_s, half_life_s)
+
+    return now_s(snapshot.accounts.get(requester)), now_s(None if party is None else party.entry)
 
 
 def is_near(queue: Queue, job: Waiting, now_s: float) -> bool:
@@ -139,6 +141,8 @@ class _Turn:
     name: str
     weight: float
     used_s: float
+    least_s: float
+    """What its account has to be raised to at its next start, s; 0 if it counts as much anyway."""
     offers: list[Offer] = field(default_factory=list)
 
 
@@ -183,7 +187,9 @@ class Round:
             return turns
         reachable = Reachable(self._fleet, self._snapshot)
         for name, party in self._queue.parties.items():
-            turn = _Turn(name, self._fleet.weight(name), used_s(self._queue, self._snapshot, name))
+            account_s, entry_s = _account_and_entry_s(self._queue, self._snapshot, name)
+            least_s = entry_s if entry_s > account_s else 0.0
+            turn = _Turn(name, self._fleet.weight(name), max(account_s, entry_s), least_s)
             for members in party.classes.values():
                 boards = reachable.now(members) & self._free
                 if boards:
@@ -264,8 +270,7 @@ class Round:
         self._free &= ~self._fleet.rivals(board)
         self._heads.gone.add(job.job_id)
         turn.used_s += job.estimate_s
-        least_s = _entry_s(self._queue, self._snapshot, turn.name)
-        return Assignment(job.job_id, self._fleet.id(board), least_s)
+        return Assignment(job.job_id, self._fleet.id(board), turn.least_s)
 
 
 class Reachable:
