@@ -291,7 +291,8 @@ def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms:
     """End an attempt: free what it held, charge its requester, and give its job and its board the state that follows.
 
     A board that the end may be the fault of, by itself or by an instrument of it, is suspect from here on, so that no
-    other job starts there before it was looked at; one that completes a run has no strikes any more.
+    other job starts there before it was looked at, and so is one whose check was asked for meanwhile; one that
+    completes a run has no strikes any more.
 
     Args:
         session: Where it is written.
@@ -364,6 +365,8 @@ def _rest_board(session: Session, run: Run, ending: Ending, now: datetime) -> No
         return
     if ending.cause is not None and ending.cause.meaning.blame in (Blame.BOARD, Blame.INSTRUMENT):
         set_board_state(session, run.board_id, BoardState.SUSPECT, f"run {run.id} ended as {ending.cause}", now)
+    elif board.check_trigger is not None:  # or the next job would have it before the check that was asked for
+        set_board_state(session, run.board_id, BoardState.SUSPECT, "to be checked", now)
     else:
         set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
 

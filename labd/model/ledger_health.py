@@ -181,12 +181,19 @@ def set_standing(
 
 
 def make_suspect(session: Session, board_id: str, reason: str, now: datetime) -> bool:
-    """Trust an online board no longer until it was checked; False for one that is not online any more."""
+    """Trust a board that works no longer until it was checked: at once, or when its run has ended.
+
+    False for one that does not work any more.
+    """
     board = session.get_one(Board, board_id)
-    if board.state is not BoardState.ONLINE:
+    if board.state is BoardState.BUSY:
+        board.check_due_at, board.check_trigger = now, CheckTrigger.FAILURE
+        note(session, now, kind="board", subject=board_id, state=board.state, reason=reason, board_id=board_id)
+    elif board.state is BoardState.ONLINE:
+        set_board_state(session, board_id, BoardState.SUSPECT, reason, now)
+        board.check_due_at = None
+    else:
         return False
-    set_board_state(session, board_id, BoardState.SUSPECT, reason, now)
-    board.check_due_at = None
     session.add(board)
     return True
 

@@ -26,6 +26,7 @@ from labd.model.tables import Board as BoardRow
 from labd.model.tables import Job, Mark, Run, Score
 from labd.schedule.health import GOLDEN_LAST, Golden, golden_drift
 from labd.service.messages import BoardChoice, JobSpec
+from labd.service.work import estimate_of
 
 LABEL, GOLDEN = "labd.purpose", "golden"
 PRIORITY = -5
@@ -33,6 +34,8 @@ PRIORITY = -5
 
 _OWN = text("requester = 'labd'")
 """Word for word the condition of the index `job_of_labd`."""
+_LIVE = text("state IN ('queued', 'running', 'parked')")
+"""And that of `job_live`."""
 _EXPANDED = 2.0
 """Coverage factor of the uncertainty that a result is judged with."""
 
@@ -104,11 +107,14 @@ def _boards(session: Session) -> frozenset[str]:
 
 
 def _golden_jobs(session: Session, config: LabConfig) -> defaultdict[str, list[Job]]:
-    """The newest golden jobs of the benchmark in use, oldest first, by their board."""
+    """The golden jobs of the benchmark in use that are under way, and the newest others, oldest first, by board."""
     limit = (GOLDEN_LAST + 2) * max(1, len(config.board))
     newest = session.exec(select(Job).where(_OWN).order_by(col(Job.id).desc()).limit(limit)).all()
+    # That of a board which was away for long is older than all the newest.
+    waiting = session.exec(select(Job).where(_OWN, _LIVE)).all()
+    jobs = {job.id: job for job in (*waiting, *newest) if job.id is not None}
     found: defaultdict[str, list[Job]] = defaultdict(list)
-    for job in reversed(newest):
+    for _, job in sorted(jobs.items()):
         if job.benchmark == config.health.golden and job.spec.get("labels", {}).get(LABEL) == GOLDEN:
             found[job.spec["board"]["id"]].append(job)
     return found
@@ -125,9 +131,7 @@ def _is_due(config: LabConfig, board: Board, own: list[Job], now: datetime) -> b
 
 def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime) -> None:
     benchmark = BENCHMARKS[config.health.golden or ""]
-    spec = JobSpec(
-        benchmark=benchmark.id, mode=Mode.ENERGY, board=BoardChoice(id=board.id), labels={LABEL: GOLDEN}
-    ).filled(benchmark)
+    spec = JobSpec(benchmark=benchmark.id, mode=Mode.ENERGY, board=BoardChoice(id=board.id), labels={LABEL: GOLDEN})
     ledger.submit_job(
         session,
         benchmark=benchmark.id,
@@ -135,7 +139,9 @@ def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime)
         client=LABD,
         requester=LABD,
         priority=PRIORITY,
-        spec=spec.model_dump(mode="json"),
+        requirement=spec.requirement.canonical(),
+        estimate_s=estimate_of(spec, benchmark),
+        spec=spec.filled(benchmark).model_dump(mode="json"),
         now=now,
     )
 

@@ -301,6 +301,25 @@ async def test_a_check_that_breaks_says_nothing_of_the_board_and_ends_nothing(tm
         assert (await lab.board()).strikes == 0
 
 
+async def test_a_check_that_was_asked_for_comes_before_the_next_job_of_a_busy_board(tmp_path: Path) -> None:
+    async with scene(tmp_path) as lab:
+
+        def work(session: Session) -> None:
+            job = ledger.submit_job(
+                session, benchmark="digits01", mode=Mode.ACCURACY, client="test", spec={}, now=now()
+            )
+            assert job.id is not None
+            run = ledger.start_run(session, job.id, "b1", now(), 60.0)
+            assert run.id is not None
+            ledger_health.ask_check(session, "b1", CheckTrigger.ASKED, now())
+            ledger.end_run(session, run.id, Ending(), now())
+            assert session.get_one(BoardRow, "b1").state is BoardState.SUSPECT, "nobody is given it"
+
+        await lab.write(work)
+        await lab.becomes(BoardState.ONLINE)
+        assert [check.trigger for check in await lab.checks()] == [CheckTrigger.ASKED]
+
+
 async def test_nothing_is_checked_in_a_stopped_lab(tmp_path: Path) -> None:
     async with scene(tmp_path) as lab:
         await lab.write(lambda s: ledger_lab.stop_lab(s, "paper", "smoke", now()))

@@ -11,8 +11,9 @@ from labd.benchmarks import Mode
 from labd.config import Health, LiveConfig
 from labd.model import ledger
 from labd.model.causes import Ending
-from labd.model.states import BoardState
-from labd.model.tables import Board, Job, Score
+from labd.model.states import BoardState, CheckTrigger
+from labd.model.tables import Board, Event, Job, Score
+from labd.schedule.match import Requirement
 from labd.service.golden import GoldenJobs
 from tests.service.labs import NOW, bring_up, config, open_lab
 
@@ -28,7 +29,7 @@ class HandClock:
     def now(self) -> datetime:
         return self.at
 
-    def elapsed(self) -> float:
+    def passed_s(self) -> float:
         return (self.at - NOW).total_seconds()
 
     async def sleep(self, seconds: float) -> None:
@@ -70,6 +71,68 @@ async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_
         assert board.reason.startswith("golden job 5 is +7.46 ± 0.21 % from the median of 4 earlier ones")
         jobs = await lab.database.read(lambda session: list(session.exec(select(Job))))
         assert {(job.requester, job.mode, job.spec["board"]["id"]) for job in jobs} == {("labd", Mode.ENERGY, "b1")}
+
+
+async def test_a_result_that_is_off_is_not_forgotten_because_the_board_has_its_next_run(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
+        clock = HandClock()
+        golden = GoldenJobs(live, lab.database, clock)
+        for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.08e-6):
+            await golden.tend()
+            await lab.database.write(lambda session, value=energy_j: complete(session, clock.at, value))
+            clock.at += timedelta(seconds=DAY_S)
+
+        def keep_busy(session: Session) -> int:
+            job = ledger.submit_job(
+                session, benchmark="digits01", mode=Mode.ENERGY, client="ada", spec={}, now=clock.at
+            )
+            assert job.id is not None
+            run = ledger.start_run(session, job.id, "b1", clock.at, 60.0)
+            assert run.id is not None
+            return run.id
+
+        run_id = await lab.database.write(keep_busy)
+        await golden.tend()
+        await lab.database.write(lambda session: ledger.end_run(session, run_id, Ending(), clock.at))
+        board = await lab.database.read(lambda session: session.get_one(Board, "b1"))
+        assert (board.state, board.check_trigger) == (BoardState.SUSPECT, CheckTrigger.FAILURE)
+        told = await lab.database.read(
+            lambda session: [event.reason for event in session.exec(select(Event).where(Event.state == "busy"))]
+        )
+        assert any(reason.startswith("golden job 4 is +8.0") for reason in told)
+
+
+async def test_a_golden_job_is_queued_as_the_dispatcher_reads_others(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
+        await GoldenJobs(live, lab.database, HandClock()).tend()
+        (job,) = await lab.database.read(lambda session: list(session.exec(select(Job))))
+        assert job.requirement is not None
+        assert Requirement.parse(job.requirement).board_id == "b1"
+        assert job.estimate_s > 0
+
+
+async def test_a_golden_job_that_waits_long_for_its_board_is_not_doubled(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
+        golden = GoldenJobs(live, lab.database, HandClock())
+        assert await golden.tend()
+
+        def others(session: Session) -> None:
+            spec = {"board": {"id": "b2"}, "labels": {"labd.purpose": "golden"}}
+            for _ in range(200):
+                job = ledger.submit_job(
+                    session, benchmark="digits01", mode=Mode.ENERGY, client="labd", spec=spec, now=NOW
+                )
+                assert job.id is not None
+                ledger.cancel_job(session, job.id, NOW)
+
+        await lab.database.write(others)
+        assert not await golden.tend()
 
 
 async def test_a_lab_without_a_golden_benchmark_queues_none(tmp_path: Path) -> None:
