@@ -136,10 +136,12 @@ def can_ever_match(
     known = lab_facts(config, {}) if facts is None else facts
     if requirement.require and known:
         check_names(parse(requirement.require), frozenset[str]().union(*known.values()))
-    refusals = {board.id: refusal(requirement, board, config, known[board.id]) for board in config.board}
-    found = {board_id: refused for board_id, refused in refusals.items() if refused is not None}
-    if len(found) < len(refusals):
-        return None
+    found: dict[str, tuple[str, str]] = {}
+    for board in config.board:
+        refused = refusal(requirement, board, config, known[board.id])
+        if refused is None:
+            return None
+        found[board.id] = refused
     # The board that came closest tells which field is at fault.
     field = max((field for field, _ in found.values()), key=_CHECKS.index, default="board.id")
     reasons = {board_id: reason for board_id, (_, reason) in found.items()}
