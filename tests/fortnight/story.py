@@ -20,7 +20,7 @@ from tests.light.lab import LightLab
 BOARDS = 9
 SILENT, UNPLUGGED, DRIFTING, ADDED, RESERVED = "light-008", "light-007", "light-006", "light-009", "light-001"
 JOB = {"benchmark": "digits01", "mode": "performance", "trials": 2, "min_window_s": 5.0}
-LAB_KEYS = '[health]\ngolden = "digits01"\n\n[queue]\nflaky_retries = 1\n'
+LAB_KEYS = "[queue]\nflaky_retries = 1\n"
 BOARD_KEYS = "idle_current_a = [0.005, 0.02]\n"
 PEOPLE = ("alice", "bob", "carol")
 JOBS_A_DAY = 24
@@ -33,7 +33,7 @@ OPEN_WORK = (
     "SELECT (SELECT count(*) FROM job WHERE state IN ('queued', 'running')) + "
     "(SELECT count(*) FROM night WHERE state IN ('expanding', 'running')) + "
     "(SELECT count(*) FROM reservation WHERE state != 'ended') + "
-    "(SELECT count(*) FROM lease WHERE released_at IS NULL)"
+    "(SELECT count(*) FROM lease WHERE released_at IS NULL AND purpose != 'check')"
 )
 
 
