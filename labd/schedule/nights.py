@@ -113,6 +113,9 @@ def next_due(schedule: Schedule, now: datetime, had: Callable[[datetime], bool])
 
 def _night(terms: Terms, due: datetime, now: datetime, under_way: str) -> DueNight:
     late = now - due
+    deadline = terms.deadline(due)
+    if deadline is not None and deadline <= now:
+        return DueNight(due, begins=False, reason=f"missed: its jobs had to start by {deadline.isoformat()}")
     if late > LATE and terms.catch_up is CatchUp.SKIP:
         return DueNight(due, begins=False, reason=f"missed: noticed {_span(late)} late")
     if under_way and terms.overlap is Overlap.SKIP:

@@ -2,12 +2,14 @@
 
 All that it knows stands in the database, so a daemon that died goes on where it was: a night is there once for each
 time it was due, a cell once in its night. It looks when something was changed, when jobs end, and at least every half
-minute, since a wall clock may be set. What is wrong with one sweep costs that sweep's night and no other.
+minute, since a wall clock may be set. What is wrong with one sweep costs that sweep's night and no other; what the
+database refuses is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,6 +33,10 @@ LOOK_S = 30.0
 """Longest pause between two looks at the clock, s."""
 GATHER_S = 0.2
 """How long commits gather before a night is looked at again, s."""
+AGAIN_S = 2.0
+"""Pause after the database refused something, s."""
+REPORT_TRIES = 3
+"""How often a report is tried that the database refuses to be read for; then its night ends without."""
 CHUNK = 250
 """Most jobs of one transaction: others wait for the writer no longer than these take."""
 LISTED = 3
@@ -103,6 +109,10 @@ class Sweeper:
         self._news = asyncio.Event()
         self._looked_at: datetime | None = None
         self._plan: tuple[int, LabConfig, NightPlan] | None = None
+        self._refused = False
+        """Whether the database refused something in this look."""
+        self._unreported: Counter[int] = Counter()
+        """How often a report was tried in vain, by its night."""
         self._log = structlog.get_logger()
 
     def wake(self) -> None:
@@ -113,14 +123,27 @@ class Sweeper:
         """Look after the sweeps until cancelled."""
         while True:
             self._news.clear()
-            commits = self._database.commits
-            now = self._clock.now()
-            if self._looked_at is None or now < self._looked_at:
-                await self._set_back(now)
+            commits, self._refused = self._database.commits, False
+            try:
+                await self._look()
+                if not self._refused:
+                    await self._rest(commits)
+            except StoreError as error:
+                self._refused = True
+                self._log.error("sweeps_not_read", error=str(error))
+            if self._refused:
+                await asyncio.sleep(AGAIN_S)
+
+    async def _look(self) -> None:
+        """Do what there is to do. Raises `StoreError` if the sweeps cannot be read."""
+        now = self._clock.now()
+        if self._looked_at is None or now < self._looked_at:
+            self._looked_at = None
+            await self._set_back(now)
+        if not self._refused:
             self._looked_at = now
-            await self._fire(now)
-            await self._serve_nights()
-            await self._rest(commits)
+        await self._fire(now)
+        await self._serve_nights()
 
     # --- what is due ------------------------------------------------------------------------------------------
 
@@ -246,11 +269,13 @@ class Sweeper:
             return
         try:
             report = await self._report(night_id)
-        except StoreError:
-            raise
         except LabError as error:
             self._log.error("night_report_failed", sweep=sweep.name, night=night_id, error=str(error))
+            self._unreported[night_id] += 1
+            if isinstance(error, StoreError) and self._unreported[night_id] < REPORT_TRIES:
+                raise
             report = {"error": str(error)}
+        self._unreported.pop(night_id, None)
         now = self._clock.now()
         if await self._database.write(lambda session: ledger.end_night(session, night_id, report, now)):
             self._log.info("night_ended", sweep=sweep.name, night=night_id)
@@ -262,8 +287,10 @@ class Sweeper:
         try:
             await work
             return
-        except StoreError:
-            raise  # a database that cannot commit ends the daemon
+        except StoreError as error:
+            self._refused = True
+            self._log.error("sweep_not_served", sweep=sweep.name, night=night and night.id, error=str(error))
+            return
         except LabError as error:
             reason = str(error)
             self._log.error("sweep_failed", sweep=sweep.name, night=night and night.id, error=reason)
@@ -282,7 +309,11 @@ class Sweeper:
             elif row is not None and row.state is NightState.RUNNING:
                 ledger.end_night(session, _key(row), {"error": reason}, now)
 
-        await self._database.write(give_up)
+        try:
+            await self._database.write(give_up)
+        except StoreError as error:
+            self._refused = True
+            self._log.error("sweep_not_given_up", sweep=sweep.name, night=night and night.id, error=str(error))
 
     async def _rest(self, commits: int) -> None:
         """Wait for what there may be to do next: a change, the time that is due first, or the end of a job."""

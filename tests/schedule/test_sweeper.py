@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+import structlog.testing
 from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.config import LiveConfig, Queue
-from labd.errors import RequestError
+from labd.errors import RequestError, StoreError
 from labd.model import ledger, ledger_sweeps
 from labd.model.database import Database
 from labd.model.ledger_sweeps import CellJob
@@ -47,6 +49,9 @@ class SetClock:
             await self._set.wait()
         else:
             await asyncio.sleep(0)
+
+    def passed_s(self) -> float:
+        return self._now.timestamp()
 
     def set(self, now: datetime) -> None:
         self._now = now
@@ -122,6 +127,19 @@ class Scene:
             return sweep.id
 
         return await self.database.write(work)
+
+    async def refuse(self, what: str) -> None:
+        """Have the database refuse this from now on, as a broken disk would."""
+        await self._execute(f"CREATE TRIGGER refusal {what} BEGIN SELECT RAISE(ABORT, 'no'); END")
+
+    async def allow(self) -> None:
+        await self._execute("DROP TRIGGER refusal")
+
+    async def _execute(self, statement: str) -> None:
+        def work(session: Session) -> None:
+            session.connection().exec_driver_sql(statement)
+
+        await self.database.write(work)
 
     async def until(self, *wanted: NightState) -> list[Night]:
         """Wait until the nights are in these states, oldest first."""
@@ -374,6 +392,56 @@ async def test_a_time_of_day_becomes_the_deadline_of_the_jobs(tmp_path: Path) ->
         async with lab.running():
             await lab.until(NightState.RUNNING)
         assert {job.deadline for job in await lab.jobs()} == {at(29, 5)}
+
+
+async def test_a_night_whose_last_hour_to_start_has_passed_is_not_made_up_for(tmp_path: Path) -> None:
+    terms = Terms(schedule("0 22 * * *", "UTC"), schedule("0 7 * * *", "UTC"))
+    async with scene(tmp_path, terms) as lab:
+        await lab.add(due_at=at(1, 22))
+        lab.clock.set(at(2, 9))
+        async with lab.running():
+            [night] = await lab.until(NightState.SKIPPED)
+        assert night.reason == "missed: its jobs had to start by 2026-03-02T07:00:00+00:00"
+        assert (await lab.sweep()).due_at == at(2, 22)
+
+
+async def test_what_the_database_refuses_is_tried_again_and_ends_nothing(tmp_path: Path) -> None:
+    async with scene(tmp_path) as lab:
+        await lab.add(due_at=at(1, 22))
+        await lab.refuse("BEFORE INSERT ON job")
+        lab.clock.set(at(1, 22))
+        async with lab.running():
+            with structlog.testing.capture_logs() as told:
+                await lab.until(NightState.EXPANDING)
+                async with asyncio.timeout(DEADLINE_S):
+                    while "sweep_not_served" not in [each["event"] for each in told]:
+                        await asyncio.sleep(0.01)
+            await lab.allow()
+            await lab.until(NightState.RUNNING)
+            await lab.refuse("BEFORE UPDATE OF report ON night")
+            await lab.end_jobs()
+            with structlog.testing.capture_logs() as told:
+                async with asyncio.timeout(DEADLINE_S):
+                    while "sweep_not_served" not in [each["event"] for each in told]:
+                        await asyncio.sleep(0.01)
+            await lab.allow()
+            [night] = await lab.until(NightState.ENDED)
+        assert night.report == {"night": 1}
+        assert Counter(job.cell for job in await lab.jobs()) == Counter(range(3))
+
+
+async def test_a_report_that_the_database_never_gives_does_not_keep_a_night_from_ending(tmp_path: Path) -> None:
+    async def report(night_id: int) -> dict[str, Any]:
+        raise StoreError("failed: malformed JSON")
+
+    async with scene(tmp_path) as lab:
+        await lab.add(due_at=at(1, 22))
+        lab.clock.set(at(1, 22))
+        async with lab.running(lab.sweeper(report)):
+            await lab.until(NightState.RUNNING)
+            await lab.end_jobs()
+            [night] = await lab.until(NightState.ENDED)
+        assert night.report == {"error": "failed: malformed JSON"}
 
 
 async def test_a_removed_sweep_adds_no_more_jobs_and_frees_its_name(tmp_path: Path) -> None:

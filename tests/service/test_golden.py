@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlmodel import Session, col, select
@@ -58,7 +59,7 @@ async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_
         for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.02e-6):
             assert await golden.tend()
             assert not await golden.tend(), "one waits already"
-            await lab.database.write(lambda session, value=energy_j: complete(session, clock.at, value))
+            await lab.database.write(partial(complete, at=clock.at, energy_j=energy_j))
             assert not await golden.tend(), "it had its run today"
             clock.at += timedelta(seconds=DAY_S)
             board = await lab.database.read(lambda session: session.get_one(Board, "b1"))
@@ -81,7 +82,7 @@ async def test_a_result_that_is_off_is_not_forgotten_because_the_board_has_its_n
         golden = GoldenJobs(live, lab.database, clock)
         for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.08e-6):
             await golden.tend()
-            await lab.database.write(lambda session, value=energy_j: complete(session, clock.at, value))
+            await lab.database.write(partial(complete, at=clock.at, energy_j=energy_j))
             clock.at += timedelta(seconds=DAY_S)
 
         def keep_busy(session: Session) -> int:
