@@ -87,16 +87,26 @@ class LabClient:
         name: Who asks.
         timeout_s: Longest wait for an answer, s.
         user: Whom the broker knows us as; None to ask as nobody in particular, as an open lab allows.
+        person: For whom an open lab is asked: `name` is another one each time, and a share of the boards is nobody's
+            if it is a new one with every request. None to ask for `name`.
     """
 
     def __init__(
-        self, client: aiomqtt.Client, topics: Topics, name: str, timeout_s: float, *, user: str | None = None
+        self,
+        client: aiomqtt.Client,
+        topics: Topics,
+        name: str,
+        timeout_s: float,
+        *,
+        user: str | None = None,
+        person: str | None = None,
     ) -> None:
         self._client = client
         self._topics = topics
         self._name = name
         self._timeout_s = timeout_s
         self._user = user
+        self._person = person
         self._status: LabStatus | Offline | None = None
 
     async def submit(self, spec: JobSpec) -> JobAccepted:
@@ -165,6 +175,8 @@ class LabClient:
             "reply_to": reply_to,
             "params": params.model_dump(mode="json", exclude_unset=True),
         }
+        if self._user is None and self._person is not None:
+            envelope["requester"] = self._person
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._publish(self._topics.request(verb, self._user), json.dumps(envelope))
@@ -290,7 +302,8 @@ async def connect(
     Raises:
         UnreachableError: the broker cannot be reached, or does not let us in.
     """
-    topics, name, user = Topics(lab), _name(), user or endpoint.user
+    topics, person, user = Topics(lab), _person(), user or endpoint.user
+    name = f"{person or 'labctl'}-{uuid.uuid4().hex[:12]}"  # no other client has it
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
@@ -303,16 +316,15 @@ async def connect(
         except aiomqtt.MqttError as error:
             remedy = "check that it runs, its address, and the user"
             raise UnreachableError(f"the broker cannot be used: {error}", where=str(endpoint), remedy=remedy) from error
-        yield LabClient(client, topics, name, timeout_s, user=user)
+        yield LabClient(client, topics, name, timeout_s, user=user, person=person)
 
 
-def _name() -> str:
-    """Who asks: the person's name where it can be had, and a part that no other client has."""
+def _person() -> str | None:
+    """Name of who asks, as a lab takes names; None where it cannot be had."""
     try:
-        person = re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser()).lstrip("._-")[:40]
+        return re.sub(r"[^A-Za-z0-9._-]", "-", getpass.getuser()).lstrip("._-")[:40] or None
     except (OSError, KeyError):  # a container without a user database
-        person = ""
-    return f"{person or 'labctl'}-{uuid.uuid4().hex[:12]}"
+        return None
 
 
 def _result(reply: Reply, answer: type[Document]) -> Document:
