@@ -13,6 +13,7 @@ import typer
 
 from labd.cli import board, instrument, job, reservation, session, sweep, trace
 from labd.cli import lab as the_lab
+from labd.cli.audit import audit
 from labd.cli.connection import chosen
 from labd.cli.top import top
 
@@ -31,6 +32,7 @@ app.add_typer(reservation.app, name="reservation")
 app.add_typer(session.app, name="session")
 app.add_typer(sweep.app, name="sweep")
 app.command()(top)
+app.command()(audit)
 app.command("submit", help="Short for `job submit`.")(job.submit)
 app.command("jobs", help="Short for `job list`.")(job.list_)
 app.command("reserve")(reservation.reserve)

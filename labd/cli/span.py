@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, time, timedelta
 
 import typer
 
@@ -34,3 +35,23 @@ def span_text(seconds: float) -> str:
             parts.append(f"{left // length} {unit}")
             left %= length
     return " ".join(parts[:2]) or "0 s"
+
+
+def past_time(text: str) -> datetime:
+    """A time that has passed, as people write it: `2h` ago, RFC 3339, a local date and time, or a local time of day.
+
+    Raises:
+        BadParameter: it is none of these.
+    """
+    now = datetime.now(UTC)
+    if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text):
+        text = text.zfill(8 if text.count(":") == 2 else 5)
+    try:
+        if ":" in text and "-" not in text:
+            at = datetime.combine(now.astimezone().date(), time.fromisoformat(text)).astimezone()
+            return at if at <= now else (at.replace(tzinfo=None) - timedelta(days=1)).astimezone()
+        if "-" in text:
+            return datetime.fromisoformat(text).astimezone()
+        return now - timedelta(seconds=span_s(text))
+    except (ValueError, OverflowError, typer.BadParameter) as error:
+        raise typer.BadParameter(f"{text!r} is no time: write 2h, 06:00 or 2026-05-01T06:00") from error
