@@ -6,7 +6,7 @@ BIN := .venv/bin
 comma := ,
 ZIG := $(shell command -v $${CC:-cc} >/dev/null 2>&1 || echo ,zig)
 
-.PHONY: demo test slow check bench truth kills crashes firmware clean
+.PHONY: demo test slow check bench truth kills crashes soak fortnight firmware clean
 
 demo: .venv/ready-demo firmware
 	$(BIN)/labd demo
@@ -35,6 +35,12 @@ kills: .venv/ready-test firmware
 
 crashes: .venv/ready-test
 	$(BIN)/python -m tests.trace.crashes
+
+soak: .venv/ready-test
+	$(BIN)/python -m tests.soak
+
+fortnight: .venv/ready-test
+	$(BIN)/python -m tests.fortnight
 
 firmware: .venv/ready-demo
 	$(BIN)/python firmware/build.py --out build/firmware
