@@ -57,13 +57,18 @@ def print_table(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_printable(cell)) for cell in row))
     console = console or Console(highlight=False)
     if not console.is_terminal:
         # a pipe has no width: a row is left on one line there, so that grep and awk can work on it
         width = Console(width=_UNBOUNDED).measure(table).maximum
         console = Console(file=console.file, highlight=False, width=width)
     console.print(table)
+
+
+def _printable(text: str) -> str:
+    """The text without what would command the terminal: boards and people say what they like."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

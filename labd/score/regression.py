@@ -27,6 +27,8 @@ UNSTEADY_RATIO = 2.0
 """A spread that has grown less than this is not worth a look."""
 DRIFT_NIGHTS_MIN = 4
 """With fewer nights a slope has no interval."""
+_LOG_MAX = 100.0
+"""End of an interval that says nothing: its exponential is still a number."""
 _BASELINE = re.compile(r"(first|last):([1-9][0-9]{0,2})")
 
 
@@ -284,15 +286,15 @@ def _change(one: _Series, episode: Episode, sign: float, baseline: Baseline, nee
     base = math.fsum(reading.level for reading in before) / len(before)
     shift, half = sign * episode.shift, episode.half_width
     relative = one.key.quantity.relative
-    ends = tuple(math.expm1(shift + side * half) if relative else shift + side * half for side in (-1.0, 1.0))
+    low, high = max(shift - half, -_LOG_MAX), min(shift + half, _LOG_MAX)
     return Change(
         key=one.key,
         direction=Direction.WORSE if (sign > 0) is one.key.quantity.worse_when_larger else Direction.BETTER,
         since=nights[episode.start],
         alarmed=nights[episode.alarm],
         ended=None if episode.end is None else nights[episode.end],
-        change=math.expm1(shift) if relative else shift,
-        interval=(ends[0], ends[1]),
+        change=math.expm1(min(shift, _LOG_MAX)) if relative else shift,
+        interval=(math.expm1(low), math.expm1(high)) if relative else (low, high),
         evidence=episode.evidence,
         threshold=needed,
         baseline_nights=tuple(reading.night for reading in before),

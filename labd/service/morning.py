@@ -6,6 +6,7 @@ after a restart is the same one.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -306,7 +307,11 @@ def _golden(record: NightRecord, config: LabConfig, until: datetime) -> list[Gol
     found = []
     for board, rows in by_board.items():
         days = [(row.ended_at - until).total_seconds() / 86_400 for row in rows]
-        points = [DriftPoint(day, row.value, row.standard_uncertainty) for day, row in zip(days, rows, strict=True)]
+        points = [
+            DriftPoint(day, row.value, row.standard_uncertainty)
+            for day, row in zip(days, rows, strict=True)
+            if math.isfinite(row.value) and row.value > 0
+        ]
         drifted = drift(points, band)
         if drifted is not None:
             found.append(_golden_drift(board, drifted, points[-POINTS_MAX:]))

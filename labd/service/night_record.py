@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from labd.errors import NotFoundError, ScoreError
@@ -111,8 +112,8 @@ def read_night(session: Session, night_id: int, now: datetime) -> NightRecord:
     if night is None:
         raise NotFoundError(f"there is no night {night_id}", where="params.night", remedy="show the sweep's nights")
     sweep = session.get_one(Sweep, night.sweep_id)
-    text = sweep.spec.get("baseline", "first:5")
-    baseline = Baseline.parse(text)
+    baseline_text = str(sweep.spec.get("baseline", "first:5"))
+    baseline = Baseline.parse(baseline_text)
     history = _history(session, night, baseline)
     until = night.ended_at or now
     readings, unusable = _readings(session, history)
@@ -125,7 +126,7 @@ def read_night(session: Session, night_id: int, now: datetime) -> NightRecord:
         note=night.reason,
         spec=sweep.spec,
         baseline=baseline,
-        baseline_text=str(text),
+        baseline_text=baseline_text,
         nights=len(history),
         jobs=tuple(
             JobRow(job_id, JobState(state), None if cause is None else Cause(cause), detail)
@@ -249,7 +250,7 @@ def _golden(session: Session, until: datetime) -> tuple[GoldenRow, ...]:
         .join(Run, col(Run.job_id) == col(Job.id))
         .join(Score, col(Score.run_id) == col(Run.id))
         .where(
-            Job.requester == "labd",
+            text("requester = 'labd'"),  # word for word the condition of the index `job_of_labd`
             spec[("labels", LABEL_PURPOSE)].as_string() == GOLDEN,
             Run.state == RunState.COMPLETED,
             col(Run.ended_at) > until - timedelta(days=GOLDEN_DAYS),

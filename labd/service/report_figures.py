@@ -7,6 +7,7 @@ import this module in the thread that writes a page, not before.
 from __future__ import annotations
 
 import io
+from statistics import median
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from labd.score.regression import Direction, Quantity
 from labd.service.report_messages import BoardNight, ChangeFound, GoldenDrift
-from labd.service.report_text import NAMES
+from labd.service.report_text import NAMES, one_line
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 BLUE, GREEN, RED, ORANGE, SKY = "#0072b2", "#009e73", "#d55e00", "#e69f00", "#56b4e9"
@@ -31,6 +32,8 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
+    "text.parse_math": False,  # cells and boards are called as people like, also with a dollar
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "svg.fonttype": "none",
@@ -77,8 +80,8 @@ def change_chart(change: ChangeFound) -> str:
             color=tint,
             fontsize=8,
         )
-        axes.set_title(change.cell, loc="left", fontsize=10, fontweight="bold")
-        axes.set_title(change.board, loc="right", fontsize=9, color=FAINT)
+        axes.set_title(one_line(change.cell), loc="left", fontsize=10, fontweight="bold")
+        axes.set_title(one_line(change.board), loc="right", fontsize=9, color=FAINT)
         axes.set_xlabel("night")
         axes.set_ylabel(f"{NAMES[change.quantity]}, {unit}")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -108,7 +111,7 @@ def boards_chart(boards: tuple[BoardNight, ...]) -> str:
                 color=FAINT,
                 fontsize=8,
             )
-        axes.set_yticks(places, [board.id for board in boards])
+        axes.set_yticks(places, [one_line(board.id) for board in boards])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -135,8 +138,7 @@ def golden_chart(golden: tuple[GoldenDrift, ...]) -> str:
 
 def _golden_panel(axes: Axes, one: GoldenDrift) -> None:
     tint = RED if one.outside else ORANGE if one.drifting else BLUE
-    ordered = sorted(point.value for point in one.points[:-1])
-    usual = ordered[len(ordered) // 2]
+    usual = median(point.value for point in one.points[:-1])
     axes.axhspan(-one.band * 100, one.band * 100, color=GREEN, alpha=0.08, linewidth=0)
     axes.axhline(0, color=FAINT, linewidth=0.6)
     axes.errorbar(
@@ -150,8 +152,8 @@ def _golden_panel(axes: Axes, one: GoldenDrift) -> None:
     )
     told = "outside its band" if one.outside else "drifting" if one.drifting else "steady"
     slope = "" if one.slope_per_week is None else f", {one.slope_per_week:+.2%} a week"
-    axes.set_title(f"{one.board}: {told}{slope}", loc="left", fontsize=9.5, color=tint)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %"))
+    axes.set_title(f"{one_line(one.board)}: {told}{slope}", loc="left", fontsize=9.5, color=tint)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "0 %"))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 

@@ -22,6 +22,7 @@ from sqlmodel import Session, col, select
 
 from labd.clock import Clock
 from labd.config import LiveConfig
+from labd.errors import StoreError
 from labd.model.database import Database
 from labd.model.ledger_events import note
 from labd.model.states import NightState
@@ -72,14 +73,28 @@ class Morning:
 
     async def run(self) -> None:
         """Write the files of the reports, those first that a daemon before this one left out; never returns."""
-        for report in await self._database.read(_latest_reports):
-            if not await asyncio.to_thread(self._is_written, report):
-                await self._write(report)
+        try:
+            for night_id in await self._unwritten():
+                report = await self._database.read(partial(_committed, night_id=night_id))
+                if report is not None:
+                    await self._write(report)
+        except StoreError as error:
+            _log.error("reports_not_looked_for", error=str(error))
         while True:
             await self._write(await self._waiting.get())
 
-    def _is_written(self, report: MorningReport) -> bool:
-        return all(path.exists() for path in paths_of(self._folder, report).values())
+    async def _unwritten(self) -> list[int]:
+        """Nights with a report that has not all its files, oldest first."""
+        ended = await self._database.read(_latest_reports)
+
+        def missing() -> list[int]:
+            return [
+                night_id
+                for night_id, sweep, due_at in ended
+                if not all(path.exists() for path in paths_of(self._folder, sweep, night_id, due_at).values())
+            ]
+
+        return await asyncio.to_thread(missing)
 
     async def _write(self, report: MorningReport) -> None:
         log = _log.bind(sweep=report.sweep, night=report.night)
@@ -88,16 +103,18 @@ class Morning:
         except Exception as error:  # a picture that cannot be drawn must not stop those of other nights, nor the lab
             log.exception("report_not_written", error=repr(error))
             reason = f"night {report.night} of {report.sweep}: {error}"
-            await self._database.write(
-                partial(_note, lab=self._live.now.lab.name, reason=reason, now=self._clock.now())
-            )
+            noting = partial(_note, lab=self._live.now.lab.name, reason=reason, now=self._clock.now())
+            try:
+                await self._database.write(noting)
+            except StoreError as refused:  # a full disk is full for the record too
+                log.error("report_trouble_not_noted", error=str(refused))
         else:
             log.info("report_written")
 
 
-def paths_of(folder: Path, report: MorningReport) -> Mapping[str, Path]:
-    """Where the files of a report are, by their suffix."""
-    stem = folder / report.sweep / f"{report.due_at:%Y-%m-%d}-{report.night}"
+def paths_of(folder: Path, sweep: str, night_id: int, due_at: datetime) -> Mapping[str, Path]:
+    """Where the files of a night's report are, by their suffix."""
+    stem = folder / sweep / f"{due_at:%Y-%m-%d}-{night_id}"
     return {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in ("json", "md", "html")}
 
 
@@ -109,7 +126,7 @@ def write_report(folder: Path, report: MorningReport) -> None:
     """
     from labd.service.report_page import page  # noqa: PLC0415 - loads matplotlib: only where a page is made
 
-    paths = paths_of(folder, report)
+    paths = paths_of(folder, report.sweep, report.night, report.due_at)
     paths["json"].parent.mkdir(parents=True, exist_ok=True)
     put(paths["json"], report.model_dump_json(indent=1) + "\n")
     put(paths["md"], markdown(report))
@@ -141,16 +158,23 @@ def put(path: Path, text: str) -> None:
         os.close(folder)
 
 
-def _latest_reports(session: Session) -> list[MorningReport]:
-    """The committed reports of the latest nights, oldest first; those of another version are left alone."""
-    ended = select(Night).join(Sweep).where(Night.state == NightState.ENDED, col(Night.report).is_not(None))
-    found = []
-    for night in session.exec(ended.order_by(col(Night.id).desc()).limit(REMADE_MAX)):
-        try:
-            found.append(read_report(night.report or {}))
-        except ValidationError:
-            _log.warning("report_unreadable", night=night.id)
-    return found[::-1]
+def _latest_reports(session: Session) -> list[tuple[int, str, datetime]]:
+    """Number, sweep and time of the latest nights with a committed report, oldest first."""
+    ended = select(Night.id, Sweep.name, Night.due_at).join(Sweep).where(Night.state == NightState.ENDED)
+    found = session.exec(ended.order_by(col(Night.id).desc()).limit(REMADE_MAX)).all()
+    return [(night_id, sweep, due_at) for night_id, sweep, due_at in reversed(found) if night_id is not None]
+
+
+def _committed(session: Session, night_id: int) -> MorningReport | None:
+    """The report of a night; None if none was made, or one of another version, which is left alone."""
+    document = session.get_one(Night, night_id).report
+    if document is None or "error" in document:
+        return None
+    try:
+        return read_report(document)
+    except ValidationError:
+        _log.warning("report_unreadable", night=night_id)
+        return None
 
 
 def _note(session: Session, lab: str, reason: str, now: datetime) -> None:

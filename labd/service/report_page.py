@@ -7,12 +7,14 @@ from html import escape
 
 from labd.service.report_figures import boards_chart, change_chart, golden_chart
 from labd.service.report_messages import ChangeFound, Mood, MorningReport
-from labd.service.report_text import NAMES, change_text, figure_text, rate_text, since_text
+from labd.service.report_text import NAMES, change_text, evidence_text, figure_text, rate_text, since_text
 
 CHARTS_MAX = 24
 """Most changes that are drawn."""
 BOARDS_MAX = 60
 GOLDEN_MAX = 16
+GOLDEN_FEW = 6
+"""So many are drawn even if nothing is the matter with them."""
 _MOODS = {
     Mood.WELL: ("The night went well", "#009e73"),
     Mood.LOOK: ("Done, with something to look at", "#b87d00"),
@@ -89,9 +91,15 @@ def _parts(report: MorningReport) -> Iterator[str]:
     yield from _changes("What got better", report.improvements)
     if report.boards:
         yield f'<h2>Boards</h2><div class="card">{_narrow(boards_chart(report.boards[:BOARDS_MAX]))}</div>'
-    drawn = tuple(one for one in report.golden if len(one.points) > 1)[:GOLDEN_MAX]
+    charted = [one for one in report.golden if len(one.points) > 1]
+    moved = sum(one.outside or one.drifting for one in charted)  # the worst come first
+    drawn = tuple(charted[: min(max(moved, GOLDEN_FEW), GOLDEN_MAX)])
     if drawn:
-        yield f'<h2>Golden jobs</h2><div class="card">{golden_chart(drawn)}</div>'
+        yield f'<h2>Golden jobs</h2><div class="card">{golden_chart(drawn)}'
+        if len(charted) > len(drawn):
+            left = "are steady" if len(drawn) >= moved else "stand in the report's JSON"
+            yield f"<p>{len(charted) - len(drawn)} more {left}.</p>"
+        yield "</div>"
     yield from _table(
         "Unsteady cells",
         ("cell", "board", "quantity", "spread", "was"),
@@ -138,8 +146,8 @@ def _changes(title: str, changes: tuple[ChangeFound, ...]) -> Iterator[str]:
         new = '<span class="new">new</span> ' if change.new else ""
         yield f'<div class="card">{chart}<p>{new}<strong>{escape(change_text(change))}</strong>, '
         yield f"{escape(since_text(change))}; {figure_text(change.value, change.quantity)}, was "
-        yield f"{figure_text(change.baseline_value, change.quantity)}; evidence {change.evidence:.2g}, an alarm takes "
-        yield f"{change.threshold:.2g}</p></div>"
+        yield f"{figure_text(change.baseline_value, change.quantity)}; evidence "
+        yield f"{evidence_text(change.evidence)}, an alarm takes {evidence_text(change.threshold)}</p></div>"
     yield "</div>"
     if len(changes) > CHARTS_MAX:
         yield f"<p>{len(changes) - CHARTS_MAX} more stand in the report's JSON.</p>"

@@ -15,6 +15,11 @@ NAMES = {
 _UNITS = {Quantity.ENERGY: (1e6, "µJ"), Quantity.THROUGHPUT: (1.0, "inf/s"), Quantity.ACCURACY: (100.0, "%")}
 
 
+def one_line(text: str) -> str:
+    """Words of people and boards on one line, without what would command a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
 def figure_text(value: float, quantity: Quantity) -> str:
     """A figure with its unit: `14.23 µJ`."""
     scale, unit = _UNITS[quantity]
@@ -34,13 +39,18 @@ def since_text(change: ChangeFound) -> str:
     return f"since night {change.since_night}, {'new' if change.new else f'told in night {change.alarm_night}'}{ended}"
 
 
+def evidence_text(evidence: float) -> str:
+    """An e-value for people: `4,200`."""
+    return f"{evidence:,.0f}" if evidence < 1e6 else f"{evidence:.1e}"
+
+
 def rate_text(report: MorningReport) -> str:
     """How the cells were judged, one sentence."""
-    watched = report.watched
+    watched, effect = report.watched, report.watched.min_effect * 100
     return (
         f"{watched.cells} figures over {watched.nights} nights against baseline {watched.baseline}; at most one false "
-        f"alarm in {watched.nights_per_false_alarm:g} nights over all of them, changes below {watched.min_effect:.2g} "
-        "of the value are not told."
+        f"alarm in {watched.nights_per_false_alarm:g} nights over all of them, changes below {effect:.2g} % are "
+        "not told."
     )
 
 
@@ -50,7 +60,7 @@ def markdown(report: MorningReport) -> str:
 
 
 def _lines(report: MorningReport) -> Iterator[str]:
-    yield f"# {report.sweep}, night {report.night}: {report.headline}"
+    yield f"# {report.sweep}, night {report.night}: {_plain(report.headline)}"
     yield ""
     yield f"Due {report.due_at:%Y-%m-%d %H:%M} UTC, took {report.duration_s / 3600:.1f} h, {report.attempts} attempts."
     for title, changes in (
@@ -112,9 +122,14 @@ def _lines(report: MorningReport) -> Iterator[str]:
 
 
 def _section(title: str, entries: Iterator[str] | tuple[str, ...]) -> Iterator[str]:
-    lines = [f"- {entry}" for entry in entries]
+    lines = [f"- {_plain(entry)}" for entry in entries]
     if lines:
         yield from ("", f"## {title}", "", *lines)
+
+
+def _plain(text: str) -> str:
+    """Words of people and boards as they are: they make no heading, no link and no HTML."""
+    return one_line(text).replace("<", "&lt;").replace("[", "\\[")
 
 
 def _numbers(jobs: tuple[int, ...], count: int) -> str:

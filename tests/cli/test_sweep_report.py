@@ -72,7 +72,7 @@ async def test_files_are_written_whole_and_a_place_that_cannot_be_written_is_nam
     async with served_lab(tmp_path) as lab:
         made = await fill(lab, tmp_path)
     write_report(tmp_path / "reports", made)
-    paths = paths_of(tmp_path / "reports", made)
+    paths = paths_of(tmp_path / "reports", made.sweep, made.night, made.due_at)
     assert sorted(path.name for path in paths["json"].parent.iterdir()) == sorted(path.name for path in paths.values())
     assert paths["html"].name == "2025-03-20-20.html"
     assert "http" not in paths["html"].read_text().replace("http://www.w3.org", "").replace(
