@@ -202,15 +202,24 @@ def end_reservation(session: Session, reservation_id: int, now: datetime, *, dar
     return row
 
 
-def move_ends(session: Session, step_s: float, now: datetime) -> list[Reservation]:
-    """Let every active reservation keep the time it has left, after the clock was set by `step_s`."""
-    rows = active_reservations(session)
-    for row in rows:
+def move_ends(session: Session, step_s: float, since: datetime, known: Collection[int], now: datetime) -> None:
+    """Let every active reservation keep the time it has left, after the clock was set by `step_s`.
+
+    Args:
+        session: Where it is written.
+        step_s: By how much, s; more than the time between `since` and `now`.
+        since: When the clock was last seen right, as it would have told it the way it goes now.
+        known: Reservations that were active then. One that is not among them, and began after `since`, began by the
+            clock as it goes now, and stays.
+        now: When.
+    """
+    for row in active_reservations(session):
         assert row.ends_at is not None, "an active reservation has an end"
-        if not row.reason:
+        assert row.starts_at is not None, "an active reservation has a start"
+        right = row.id not in known and since <= row.starts_at <= now
+        if not row.reason and not right:
             _set_end(session, row, row.ends_at + timedelta(seconds=step_s))
             _event(session, row, now, f"the clock was set by {step_s:+.0f} s: it keeps the time it has left")
-    return rows
 
 
 def bound_ends(session: Session, now: datetime) -> list[Reservation]:
@@ -229,22 +238,26 @@ def bound_ends(session: Session, now: datetime) -> list[Reservation]:
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
-def waiting_wishes(session: Session) -> list[str]:
-    """The different wishes that wait, the one that was asked for first standing first."""
+def waiting_wishes(session: Session) -> list[tuple[str, str]]:
+    """The different wishes that wait, each with who asked for it first, in the order of asking.
+
+    Costs as much as there are different wishes, however many reservations wait: the index is jumped through from one
+    wish to the next, in which grouping would read all of it.
+    """
+    wishes = select(func.min(Reservation.requirement).label("requirement")).where(_WAITING).cte("wish", recursive=True)
+    following = select(func.min(Reservation.requirement)).where(
+        _WAITING, Reservation.requirement > wishes.c.requirement
+    )
+    wishes = wishes.union_all(
+        select(following.correlate(wishes).scalar_subquery()).where(wishes.c.requirement.is_not(None))
+    )
+    first = select(func.min(Reservation.id)).where(_WAITING, Reservation.requirement == wishes.c.requirement)
     query = (
-        select(Reservation.requirement)
-        .where(_WAITING)
-        .group_by(col(Reservation.requirement))
-        .order_by(func.min(Reservation.id))
+        select(Reservation.requirement, Reservation.owner)
+        .where(col(Reservation.id).in_(select(first.correlate(wishes).scalar_subquery()).select_from(wishes)))
+        .order_by(col(Reservation.id))
     )
     return list(session.exec(query))
-
-
-def waiting_owners(session: Session) -> list[tuple[str, str]]:
-    """The different wishes that wait, each with who asked for it first, in the order of asking."""
-    first = select(func.min(Reservation.id)).where(_WAITING).group_by(col(Reservation.requirement))
-    rows = select(Reservation).where(col(Reservation.id).in_(first)).order_by(col(Reservation.id))
-    return [(row.requirement, row.owner) for row in session.exec(rows)]
 
 
 def waiting_numbers(session: Session, requirement: str, limit: int) -> list[int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from sqlmodel import Session
 from labd.clock import WALL, Clock
 from labd.config import Board, LabConfig, LiveConfig, resources_of
 from labd.config.derived import BoardFacts
-from labd.errors import StateError
 from labd.model import ledger_lab
 from labd.model import ledger_reservations as reservations
 from labd.model.database import Database
@@ -35,6 +34,8 @@ from labd.schedule.wishes import Grant, Wish, candidates, decide
 
 LOOK_S = 30.0
 """Longest pause between two looks at the clock, s."""
+WISHES_MAX = 10_000
+"""Most wishes whose boards are remembered."""
 STEP_S = 60.0
 """A clock that moves by less than this besides running is taken as it is, s."""
 
@@ -44,8 +45,38 @@ FactsOf = Callable[[LabConfig], Mapping[str, BoardFacts]]
 """All that is known of the boards of a lab."""
 
 
+class _Rack:
+    """What a configuration says of its boards, and which of them each wish found so far may have."""
+
+    def __init__(self, config: LabConfig, facts: Mapping[str, BoardFacts]) -> None:
+        self.config = config
+        self.facts = facts
+        self.resources = {board.id: resources_of(board) for board in config.board}
+        self._fits: dict[str, tuple[str, ...]] = {}
+        self._near: dict[str, frozenset[str]] = {}
+
+    def fits(self, text: str) -> tuple[str, ...]:
+        """Boards that meet the wish with this text."""
+        if text not in self._fits:
+            if len(self._fits) >= WISHES_MAX:
+                self._fits.clear()
+            self._fits[text] = candidates(Wish.parse(text), self.config, self.facts)
+        return self._fits[text]
+
+    def near(self, board_id: str) -> frozenset[str]:
+        """The board, and those that share something with it."""
+        if board_id not in self._near:
+            own = self.resources[board_id]
+            self._near[board_id] = frozenset(
+                {board_id, *(other for other, held in self.resources.items() if not own.isdisjoint(held))}
+            )
+        return self._near[board_id]
+
+
 class Granting:
-    """Decides which reservation gets which board, inside a transaction; used in the writer's thread only.
+    """Decides which reservation gets which board, inside a transaction.
+
+    It may be used in several threads at once: what it keeps of a configuration is replaced as a whole, and only grows.
 
     Args:
         facts: What is known of the boards of a lab.
@@ -53,67 +84,51 @@ class Granting:
 
     def __init__(self, facts: FactsOf) -> None:
         self._facts_of = facts
-        self._of: LabConfig | None = None
-        self._facts: Mapping[str, BoardFacts] = {}
-        self._fits: dict[str, tuple[str, ...]] = {}
-        self._resources: dict[str, frozenset[str]] = {}
+        self._rack: _Rack | None = None
 
     def facts(self, config: LabConfig) -> Mapping[str, BoardFacts]:
         """What is known of each board, by its id."""
-        self._take_up(config)
-        return self._facts
+        return self._rack_of(config).facts
 
-    def grant(self, session: Session, config: LabConfig, now: datetime) -> list[Reservation]:
-        """Give all that can be given now; nothing in a lab that is stopped."""
-        wishes = reservations.waiting_wishes(session)
+    def possible(self, session: Session, config: LabConfig) -> list[Grant]:
+        """All that can be given now; nothing in a lab that is stopped. Changes nothing."""
+        free = reservations.free_boards(session)
+        wishes = reservations.waiting_wishes(session) if free else ()
         if not wishes or ledger_lab.stop_of(session) is not None:
             return []
-        self._take_up(config)
-        wanted = {board_id for text in wishes for board_id in self._fitting(text, config)}
-        free = reservations.free_boards(session) & wanted
-        if not free:
+        rack = self._rack_of(config)
+        suited = [text for text, _ in wishes if not free.isdisjoint(rack.fits(text))]
+        if not suited:
             return []
-        waiting = {
-            text: reservations.waiting_numbers(session, text, len(free))
-            for text in wishes
-            if not free.isdisjoint(self._fitting(text, config))
-        }
-        granted = decide(
-            waiting,
-            free,
-            held_resources(session),
-            lambda text: self._fitting(text, config),
-            lambda board_id: self._resources[board_id],
-        )
-        return [self._give(session, each, now) for each in granted]
+        waiting = {text: reservations.waiting_numbers(session, text, len(free)) for text in suited}
+        return list(decide(waiting, free, held_resources(session), rack.fits, rack.resources.__getitem__))
+
+    def grant(self, session: Session, config: LabConfig, now: datetime) -> list[Reservation]:
+        """Give all that can be given now. In the writer's thread."""
+        resources = self._rack_of(config).resources
+        return [
+            reservations.grant_reservation(session, each.reservation_id, each.board_id, resources[each.board_id], now)
+            for each in self.possible(session, config)
+        ]
 
     def wanted(self, session: Session, config: LabConfig) -> dict[str, str]:
         """Boards that nobody else may have before the reservations that wait, each with who asked for it first.
 
         With a board those that share something with it are wanted, or it would never be free of them.
         """
-        self._take_up(config)
+        rack = self._rack_of(config)
         found: dict[str, str] = {}
-        for text, owner in reservations.waiting_owners(session):
-            for board_id in self._fitting(text, config):
-                for other, resources in self._resources.items():
-                    if not resources.isdisjoint(self._resources[board_id]):
-                        found.setdefault(other, owner)
+        for text, owner in reservations.waiting_wishes(session):
+            for board_id in rack.fits(text):
+                for each in rack.near(board_id):
+                    found.setdefault(each, owner)
         return found
 
-    def _give(self, session: Session, grant: Grant, now: datetime) -> Reservation:
-        resources = self._resources[grant.board_id]
-        return reservations.grant_reservation(session, grant.reservation_id, grant.board_id, resources, now)
-
-    def _fitting(self, text: str, config: LabConfig) -> tuple[str, ...]:
-        if text not in self._fits:
-            self._fits[text] = candidates(Wish.parse(text), config, self._facts)
-        return self._fits[text]
-
-    def _take_up(self, config: LabConfig) -> None:
-        if self._of is not config:
-            self._of, self._facts, self._fits = config, self._facts_of(config), {}
-            self._resources = {board.id: resources_of(board) for board in config.board}
+    def _rack_of(self, config: LabConfig) -> _Rack:
+        rack = self._rack
+        if rack is None or rack.config is not config:
+            rack = self._rack = _Rack(config, self._facts_of(config))
+        return rack
 
 
 class Warden:
@@ -147,8 +162,8 @@ class Warden:
         self._news = asyncio.Event()
         self._wanted: Mapping[str, Holder] = {}
         self._ending: set[int] = set()
-        self._boards: dict[str, Board] = {}
-        """How boards were wired when they were last in lab.toml."""
+        self._wiring: dict[int, Board] = {}
+        """How the boards of active reservations were wired when each was first seen: that is what goes dark."""
         self._seen = clock.now(), clock.passed_s()
         self._log = structlog.get_logger()
 
@@ -168,20 +183,18 @@ class Warden:
 
     async def grant(self) -> None:
         """Give boards that are free to those who wait for one."""
-        config, now = self._live.now, self._clock.now()
+        config = self._live.now
 
-        def give(session: Session) -> tuple[list[Reservation], dict[str, str]]:
-            return self._granting.grant(session, config, now), self._granting.wanted(session, config)
+        def look(session: Session) -> tuple[list[Grant], dict[str, str]]:
+            return self._granting.possible(session, config), self._granting.wanted(session, config)
 
-        try:
-            granted, wanted = await self._database.write(give)
-        except StateError as error:  # a check was quicker: its end is news again
-            self._log.info("grant_overtaken", reason=error.message)
-            return
+        possible, wanted = await self._database.read(look)
+        if possible:
+            for row in await self._database.write(partial(self._granting.grant, config=config, now=self._clock.now())):
+                self._log.info("reservation_granted", reservation=row.id, board=row.board_id, owner=row.owner)
+            _, wanted = await self._database.read(look)
         freed = not self._wanted.keys() <= wanted.keys()
         self._wanted = {board_id: Holder(LeasePurpose.RESERVATION, owner) for board_id, owner in wanted.items()}
-        for row in granted:
-            self._log.info("reservation_granted", reservation=row.id, board=row.board_id, owner=row.owner)
         if freed:
             self._wake_dispatcher()
 
@@ -199,17 +212,23 @@ class Warden:
         """Do what is due; return how long until something else is, s."""
         now = await self._told_time()
         config = self._live.now
-        self._boards |= {board.id: board for board in config.board}
         warn_s = config.reservation.warn_s
         next_s = LOOK_S
         active, held = await self._database.read(
             lambda session: (reservations.active_reservations(session), reservations.held_reservations(session))
         )
+        boards = {board.id: board for board in config.board}
+        now_active = {row.id: boards.get(row.board_id or "") for row in active}
+        self._wiring = {
+            number: board
+            for number, found in now_active.items()
+            if number is not None and (board := self._wiring.get(number, found)) is not None
+        }
         for row in active:
             assert row.id is not None, "rows that were read have their number"
             assert row.ends_at is not None, "an active reservation has an end"
             left_s = (row.ends_at - now).total_seconds()
-            gone = row.board_id is not None and config.board_by_id(row.board_id) is None
+            gone = row.board_id not in boards
             if left_s <= 0 or row.reason or gone or row.id not in held:
                 if row.id not in self._ending:
                     self._ending.add(row.id)
@@ -238,13 +257,13 @@ class Warden:
             await asyncio.wait(tasks)
 
     async def _freed(self, commits: int) -> None:
-        """Until a board that is wanted is free, after so many commits."""
-        while self._wanted.keys().isdisjoint(await self._database.read(reservations.free_boards)):
+        """Until a board can be given to somebody who waits, after so many commits."""
+        while not await self._database.read(partial(self._granting.possible, config=self._live.now)):
             await self._database.committed_since(commits)
             commits = self._database.commits
 
     async def _end(self, row: Reservation, number: int, *, gone: bool) -> None:
-        board = self._boards.get(row.board_id or "")
+        board = self._wiring.get(number)
         dark = board is None or await self._darken(board)
 
         def end(session: Session) -> Reservation:
@@ -268,5 +287,8 @@ class Warden:
         self._seen = now, passed_s
         if abs(step_s) >= STEP_S:
             self._log.warning("clock_set", step_s=step_s)
-            await self._database.write(partial(reservations.move_ends, step_s=step_s, now=now))
+            since = now - timedelta(seconds=passed_s - before_s)
+            await self._database.write(
+                partial(reservations.move_ends, step_s=step_s, since=since, known=frozenset(self._wiring), now=now)
+            )
         return now

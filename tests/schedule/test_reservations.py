@@ -68,6 +68,7 @@ class Scene:
     clock: HandClock
     warden: Warden
     darkened: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, int]] = field(default_factory=list)
     obeys: bool = True
 
     async def reserve(self, wish: Wish, owner: str = "ada", duration_s: float = 3600.0) -> int:
@@ -118,6 +119,7 @@ class Scene:
             seconds -= 20.0
             for _ in range(5):
                 await self.database.read(lambda session: session.get(Reservation, number))
+        self.warden.wake()  # it may have looked at the clock before the last move, and sleep by that
 
     async def release(self, number: int, reason: str = "released by ada") -> None:
         await self.database.write(
@@ -137,6 +139,7 @@ async def lab(folder: Path, clock: HandClock | None = None) -> AsyncIterator[Sce
 
         async def darken(board: Board) -> bool:
             scene.darkened.append(board.id)
+            scene.outputs.append((board.supply.instrument, board.supply.channel))
             return scene.obeys
 
         granting = Granting(lambda config: lab_facts(config, {}))
@@ -359,3 +362,58 @@ async def test_a_board_that_runs_is_not_taken_from_its_job(tmp_path: Path) -> No
         async with asyncio.timeout(SOON_S):
             while scene.warden.wanted():
                 await asyncio.sleep(0.005)
+
+
+async def idle(scene: Scene) -> None:
+    """Long enough for whoever would do something again and again."""
+    for _ in range(50):
+        await scene.database.read(lambda session: session.get(Reservation, 1))
+
+
+@pytest.mark.parametrize("why", ["the lab is stopped", "what it shares with another is held"])
+async def test_a_free_board_that_cannot_be_had_yet_is_waited_for_in_silence(tmp_path: Path, why: str) -> None:
+    async with lab(tmp_path) as scene:
+        if why == "the lab is stopped":
+            await scene.database.write(lambda session: ledger_lab.stop_lab(session, "paper", why, START))
+        else:
+            shared = {"board": tuple(each.model_copy(update={"resources": ("mux",)}) for each in scene.live.now.board)}
+            scene.live.replace(scene.live.now.model_copy(update=shared))
+            await scene.reserve(Wish(board_id="b2"))
+        number = await scene.reserve(Wish(board_id="b1"))
+        await idle(scene)
+        commits = scene.database.commits
+        await idle(scene)
+        assert scene.database.commits == commits
+        assert (await scene.row(number)).state is ReservationState.WAITING
+
+
+@pytest.mark.parametrize("step", [timedelta(days=1), timedelta(hours=-1)])
+async def test_a_board_had_just_after_the_clock_was_set_is_had_as_long_as_promised(
+    tmp_path: Path, step: timedelta
+) -> None:
+    async with lab(tmp_path) as scene:
+        before = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(before, 600)
+        scene.clock.set_by(step)
+        after = await scene.reserve(Wish(board_id="b2"))
+        await scene.look(after, 3500)
+        assert (await scene.until(before, ReservationState.ENDED)).reason == "its time was up"
+        row = await scene.row(after)
+        assert (row.state, row.ends_at) == (ReservationState.ACTIVE, START + timedelta(seconds=4200) + step)
+        await scene.look(after, 200)
+        await scene.until(after, ReservationState.ENDED)
+
+
+async def test_the_output_that_a_reservation_began_with_goes_dark_though_its_board_was_wired_anew(
+    tmp_path: Path,
+) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        await scene.look(number, 40)
+        first, *others = scene.live.now.board
+        moved = first.model_copy(update={"supply": first.supply.model_copy(update={"channel": 4})})
+        scene.live.replace(scene.live.now.model_copy(update={"board": (moved, *others)}))
+        await scene.look(number, 40)
+        await scene.release(number)
+        await scene.until(number, ReservationState.ENDED)
+        assert ("psu", 1) in scene.outputs
