@@ -33,6 +33,7 @@ class RefusalError(Exception):
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(f"{error['kind']}: {error['field']}: {error['message']}")
         self.kind: str = error["kind"]
+        self.field: str = error["field"]
 
 
 class Caller:

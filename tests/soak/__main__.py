@@ -17,7 +17,7 @@ from tests.light.caller import calling
 from tests.light.lab import LAB, light_lab
 from tests.light.vitals import Vitals
 from tests.soak.leaks import leak_lines
-from tests.soak.week import DAY_S, START, Seen, Week
+from tests.soak.week import DAY_S, REST_S, START, Seen, Week
 
 RUNS = 100_000
 DAYS = 7.0
@@ -52,6 +52,8 @@ async def soak(
             async with calling(lab.broker.endpoint, LAB, seen.hear) as caller:
                 await caller.listening()
                 await lab.start_daemon(anchor)
+                await asyncio.sleep(REST_S)
+                quiet = lab.vitals[-1]
                 await Week(lab, caller, anchor, runs, days, seen).pass_by()
                 looks = lab.vitals
                 status = await lab.stop_daemon()
@@ -61,7 +63,7 @@ async def soak(
             *lines,
             Line("daemon", f"ended with status {status}", status == 0),
             *_people(seen),
-            *leak_lines(looks, speed),
+            *leak_lines(quiet, looks, speed),
             _cost(looks, runs),
         ]
     finally:
@@ -72,6 +74,7 @@ async def soak(
 def _people(seen: Seen) -> list[Line]:
     return [
         Line("cancels", f"{seen.cancels} asked for, {seen.too_late} came too late", True),
+        Line("refused", f"{seen.refused}, whose deadline had passed", True),
         Line("asked for boards", f"{seen.reservations} reservations", True),
         Line("broken", f"{seen.faults} boards, {seen.broker_stops} times the broker", True),
     ]

@@ -18,8 +18,8 @@ DAYS_MIN = 1.0
 """A shorter time after the warm-up tells no slope a day."""
 REST = 3
 """Looks at the end, when all work has ended."""
-SLACK = 3
-"""What may come and go at rest: a look at an instrument, a connection of a client."""
+SLACK = 5
+"""What may come and go at rest: a look at an instrument, a reader of the database that was not needed before."""
 BATCHES = 12
 """Neighbouring looks are alike: the line is fitted through the means of so many stretches of time."""
 
@@ -49,11 +49,12 @@ def slope(times_d: Sequence[float], values: Sequence[float]) -> Slope:
     return Slope(fit.slope, math.sqrt(left / (BATCHES - 2) / spread))
 
 
-def leak_lines(looks: Sequence[Vitals], speed: float) -> list[Line]:
+def leak_lines(quiet: Vitals, looks: Sequence[Vitals], speed: float) -> list[Line]:
     """One line each for memory, files, threads and tasks.
 
     Args:
-        looks: What one daemon held while it was at work, second by second.
+        quiet: What the daemon held before it had any work.
+        looks: What it held since, second by second, until all work had ended.
         speed: Simulated seconds in one of the host's.
     """
     settled = looks[int(WARM_UP * len(looks)) :]
@@ -70,14 +71,13 @@ def leak_lines(looks: Sequence[Vitals], speed: float) -> list[Line]:
             f"{memory.a_day:+.2f} ± {memory.uncertainty:.2f} MB a day{judged}",
             days < DAYS_MIN or memory.a_day < SLOPE_MAX_MB,
         ),
-        _level("files", [look.files for look in settled]),
-        _level("threads", [len(look.threads) for look in settled]),
-        _level("tasks", [look.task_count for look in settled]),
+        _level("files", quiet.files, [look.files for look in settled]),
+        _level("threads", len(quiet.threads), [len(look.threads) for look in settled]),
+        _level("tasks", quiet.task_count, [look.task_count for look in settled]),
     ]
 
 
-def _level(what: str, counts: Sequence[int]) -> Line:
+def _level(what: str, before: int, counts: Sequence[int]) -> Line:
     """Work makes it go up and down; what leaks is still there when all work has ended, as it has at the last looks."""
-    early, late = min(counts[: len(counts) // 3]), min(counts[-REST:])
-    found = f"least {early} in the first third, {late} at rest; most {max(counts)}"
-    return Line(what, found, late <= early + SLACK)
+    after = min(counts[-REST:])
+    return Line(what, f"{before} before the work, {after} after it, most {max(counts)}", after <= before + SLACK)

@@ -26,7 +26,7 @@ CANCELLED = 0.02
 STEP_S = 0.05
 CLIENTS = 32
 """Submits under way at once."""
-RESERVE_EVERY_S = 3 * 3600.0
+RESERVE_EVERY_S = 3600.0
 FAULT_EVERY_S = 2 * 3600.0
 FAULT_LASTS_S = 1200.0
 BROKER_AWAY_S = 900.0
@@ -45,6 +45,7 @@ class Seen:
 
     Args:
         accepted: Jobs that they were told are queued.
+        refused: How many were too late for their deadline.
         cancels: How many they asked to cancel.
         too_late: How many of those had ended.
         reservations: How many boards they asked to have for themselves.
@@ -54,6 +55,7 @@ class Seen:
     """
 
     accepted: list[int] = field(default_factory=list)
+    refused: int = 0
     cancels: int = 0
     too_late: int = 0
     reservations: int = 0
@@ -143,10 +145,16 @@ class Week:
         if chance.random() < 0.2:
             params["priority"] = chance.randint(-3, 5)
         if chance.random() < 0.02:
-            wait_s = chance.choice([60.0, 6 * 3600.0])
+            wait_s = chance.choice([1800.0, 6 * 3600.0])
             params["deadline"] = (FastClock(self.anchor).now() + timedelta(seconds=wait_s)).isoformat()
         cancelled, after_s = chance.random() < CANCELLED, chance.expovariate(1 / 60)
-        answer = await self.caller.ask("job.submit", params, requester=requester)
+        try:
+            answer = await self.caller.ask("job.submit", params, requester=requester)
+        except RefusalError as refusal:
+            if refusal.field != "params.deadline":  # it passed while the broker was away
+                raise
+            self.seen.refused += 1
+            return
         self.seen.accepted.append(answer["job_id"])
         if cancelled:
             await self._sleep(after_s)
@@ -177,7 +185,7 @@ class Week:
         """Somebody takes a board: keeps it to its end, gives it back early, or wants it for longer."""
         chance = random.Random(f"{self.seed} reserve")
         while True:
-            await self._sleep(chance.expovariate(1 / RESERVE_EVERY_S))
+            await self._sleep(chance.uniform(0.5, 1.5) * RESERVE_EVERY_S)
             board = chance.choice(self.lab.boards)
             asked = {"board": {"id": board}, "purpose": "debugging", "duration_s": chance.choice([900.0, 3600.0])}
             answer = await self.caller.ask("board.reserve", asked, requester="erin")
@@ -208,7 +216,7 @@ class Week:
         """A board breaks, and is mended."""
         chance = random.Random(f"{self.seed} break")
         while True:
-            await self._sleep(chance.expovariate(1 / FAULT_EVERY_S))
+            await self._sleep(chance.uniform(0.5, 1.5) * FAULT_EVERY_S)
             board = chance.choice(self.lab.boards)
             await self.lab.rack(board, chance.choice(FAULTS))
             self.seen.faults += 1
