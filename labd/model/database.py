@@ -23,6 +23,7 @@ from sqlmodel import Session
 
 from labd.errors import StoreError, StoreFullError
 from labd.model.engine import Access, damaged, make_engine, store_error
+from labd.model.integrity import looked_through_at_start
 from labd.model.migrations import newest_revision, revision_of
 
 T = TypeVar("T")
@@ -70,6 +71,8 @@ class Database:
     @asynccontextmanager
     async def open(cls, url: str, *, make_room: Callable[[], bool] = _no_room) -> AsyncIterator[Database]:
         """Open the database at `url`, check it, and close it at the end when all accepted writes are done.
+
+        A large file is only looked at where it begins; see `labd.model.integrity`.
 
         Args:
             url: Where it lies.
@@ -252,7 +255,7 @@ def _check(engine: Engine, url: str) -> None:
     where = make_url(url).render_as_string()
     try:
         with engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
+            if looked_through_at_start(url):
                 verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar_one()
                 if verdict != "ok":
                     raise damaged(where, str(verdict).splitlines()[0])

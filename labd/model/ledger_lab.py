@@ -20,6 +20,8 @@ KIND = "lab"
 RELOADED = "reloaded"
 RELOAD_REFUSED = "reload_refused"
 STOPPED = "stopped"
+WHOLE = "database_whole"
+DAMAGED = "database_damaged"
 RESUMED = "resumed"
 REMOVED = "removed from lab.toml"
 """Reason of the state of what is in the record only."""
@@ -34,6 +36,12 @@ def note_reload(session: Session, lab: str, told: str, now: datetime) -> None:
 def note_refused_reload(session: Session, lab: str, why: str, now: datetime) -> None:
     """Note that a lab.toml could not be used, and the one before stays."""
     note(session, now, kind=KIND, subject=lab, state=RELOAD_REFUSED, reason=why)
+
+
+def note_damage(session: Session, lab: str, damage: str | None, now: datetime) -> None:
+    """Note that the database was looked through while the lab was at work: `damage` in SQLite's words, or None."""
+    told = "it was found whole" if damage is None else f"{damage}; restore a backup"
+    note(session, now, kind=KIND, subject=lab, state=DAMAGED if damage else WHOLE, reason=f"database: {told}")
 
 
 # --- boards that come and go ------------------------------------------------------------------------------------

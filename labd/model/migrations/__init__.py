@@ -35,6 +35,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
     try:
         with engine.begin() as connection:
             found = revision_of(connection)
+            if found == newest_revision():
+                return found, found
             config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
