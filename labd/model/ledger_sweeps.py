@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func, or_, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
@@ -219,16 +219,31 @@ def end_expansion(session: Session, night: Night, now: datetime, reason: str = "
     _set_night_state(session, night, NightState.RUNNING if jobs else NightState.SKIPPED, now)
 
 
-def is_over(session: Session, night_id: int) -> bool:
-    """Whether nothing of the night is queued or running."""
-    left = select(Job.id).where(Job.night_id == night_id, col(Job.state).in_(UNDER_WAY)).limit(1)
-    return session.exec(left).first() is None
+def is_over(session: Session, night_id: int, boards: Collection[str]) -> bool:
+    """Whether nothing of the night is queued or running.
+
+    Args:
+        session: What is read.
+        night_id: The night.
+        boards: Boards of the lab: what is queued for one that has left it is not waited for, as little as what is
+            parked.
+    """
+    spec: Any = col(Job.spec)
+    board = spec[("board", "id")].as_string()
+    left = select(Job.id).where(
+        Job.night_id == night_id,
+        col(Job.state).in_(UNDER_WAY),
+        or_(Job.state == JobState.RUNNING, board.is_(None), board.in_(boards)),
+    )
+    return session.exec(left.limit(1)).first() is None
 
 
-def end_night(session: Session, night_id: int, report: dict[str, Any], now: datetime) -> Night | None:
+def end_night(
+    session: Session, night_id: int, report: dict[str, Any], now: datetime, boards: Collection[str]
+) -> Night | None:
     """End a running night with its report; None if it has ended already, or a job of it is under way again."""
     night = session.get_one(Night, night_id)
-    if night.state is not NightState.RUNNING or not is_over(session, night_id):
+    if night.state is not NightState.RUNNING or not is_over(session, night_id, boards):
         return None
     night.report, night.ended_at = report, now
     _set_night_state(session, night, NightState.ENDED, now)

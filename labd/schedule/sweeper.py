@@ -263,9 +263,10 @@ class Sweeper:
             self._log.info("night_jobs_cancelled", by=night.id, jobs=cancelled)
 
     async def _end(self, night: Night, sweep: Sweep) -> None:
-        """End the night with its report if none of its jobs is under way."""
+        """End the night with its report if none of its jobs is under way, or waits for a board of the lab."""
         night_id = _key(night)
-        if not await self._database.read(lambda session: ledger.is_over(session, night_id)):
+        boards = self._boards
+        if not await self._database.read(lambda session: ledger.is_over(session, night_id, boards)):
             return
         try:
             report = await self._report(night_id)
@@ -277,8 +278,13 @@ class Sweeper:
             report = {"error": str(error)}
         self._unreported.pop(night_id, None)
         now = self._clock.now()
-        if await self._database.write(lambda session: ledger.end_night(session, night_id, report, now)):
+        if await self._database.write(lambda session: ledger.end_night(session, night_id, report, now, boards)):
             self._log.info("night_ended", sweep=sweep.name, night=night_id)
+
+    @property
+    def _boards(self) -> list[str]:
+        """Ids of the lab's boards, as it is now."""
+        return [board.id for board in self._live.now.board]
 
     # --- faults and pauses ------------------------------------------------------------------------------------
 
@@ -307,7 +313,7 @@ class Sweeper:
             elif row is not None and row.state is NightState.EXPANDING:
                 ledger.end_expansion(session, row, now, reason)
             elif row is not None and row.state is NightState.RUNNING:
-                ledger.end_night(session, _key(row), {"error": reason}, now)
+                ledger.end_night(session, _key(row), {"error": reason}, now, self._boards)
 
         try:
             await self._database.write(give_up)

@@ -30,7 +30,7 @@ SWEEP = {
 }
 
 
-def nights(lab: LightLab) -> list[tuple[Night, Counter[int | None], Counter[str]]]:
+def nights(lab: LightLab) -> list[tuple[Night, Counter[int | None], Counter[JobState]]]:
     """What stands in the record of each night: itself, how often each cell is there, and the jobs' states."""
     engine = create_engine(f"sqlite:///{lab.database}")
     try:
@@ -54,7 +54,7 @@ async def reaches(lab: LightLab, jobs: int, done: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def ended(lab: LightLab) -> tuple[Night, Counter[int | None], Counter[str]]:
+async def ended(lab: LightLab) -> tuple[Night, Counter[int | None], Counter[JobState]]:
     async with asyncio.timeout(NIGHT_S):
         while (await asyncio.to_thread(nights, lab))[-1][0].state is not NightState.ENDED:
             await asyncio.sleep(0.2)

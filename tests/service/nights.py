@@ -100,7 +100,7 @@ class Nights:
         ledger.end_run(self._session, run.id, ending, self.now)
 
     def end(self, report: dict[str, Any]) -> None:
-        assert ledger_sweeps.end_night(self._session, self.night_id, report, self.now) is not None
+        assert ledger_sweeps.end_night(self._session, self.night_id, report, self.now, ()) is not None
 
     def golden(self, board: str, factor: float) -> None:
         """The golden job of a board."""
