@@ -6,6 +6,8 @@ module's own transaction handling is switched off: it leaves DDL and SAVEPOINT o
 
 from __future__ import annotations
 
+import json
+import math
 from enum import Enum
 from typing import Any
 
@@ -44,7 +46,7 @@ def make_engine(url: str, access: Access, *, connections: int = 1) -> Engine:
         raise StoreError(
             "is not a database URL", where=url, remedy="write sqlite:///path/to/labd.db or postgresql+psycopg://..."
         ) from error
-    options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0}
+    options: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "json_serializer": _as_json}
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, access, options)
     if access is Access.READ:
@@ -86,6 +88,22 @@ def damaged(where: str, text: str) -> StoreError:
         where=where,
         remedy="restore it from a backup, or move it away and save what is left with `sqlite3 FILE .recover`",
     )
+
+
+def _as_json(document: Any) -> str:
+    """JSON that a database can look into: what is no number is null, since neither it nor JSON knows NaN."""
+    try:
+        return json.dumps(document, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), allow_nan=False)
+
+
+def _finite(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def _sqlite_engine(url: URL, access: Access, options: dict[str, Any]) -> Engine:

@@ -11,14 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlmodel import Session
-
 from labd.config import LabConfig
 from labd.model.causes import Blame, Cause
 from labd.model.states import BoardState, InstrumentState, JobState, RunState
 from labd.score.regression import Change, Direction, Drift, DriftPoint, Reading, Verdict, drift, judge, merged
 from labd.score.sequential import Watch
-from labd.service.night_record import GoldenRow, NightRecord, RunRow, read_night
+from labd.service.night_record import GoldenRow, NightRecord, RunRow
 from labd.service.report_messages import (
     JOBS_MAX,
     LISTED_MAX,
@@ -43,16 +41,6 @@ POINTS_MAX = 60
 BAD_SHARE = 0.1
 """With this share of the jobs not done a night is a bad one."""
 _TROUBLED = (BoardState.SUSPECT, BoardState.QUARANTINED, BoardState.MAINTENANCE)
-
-
-def morning_report(session: Session, night_id: int, config: LabConfig, now: datetime) -> MorningReport:
-    """Read the record of a night and report on it.
-
-    Raises:
-        NotFoundError: there is no such night.
-        ScoreError: its sweep names a baseline that is none.
-    """
-    return report_on(read_night(session, night_id, now), config, now)
 
 
 def report_on(record: NightRecord, config: LabConfig, now: datetime) -> MorningReport:

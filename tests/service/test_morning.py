@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import math
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from labd.config import Health, LabConfig
 from labd.errors import NotFoundError, ScoreError
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
-from labd.model.states import BoardState, InstrumentState, JobState
-from labd.model.tables import Check
+from labd.model.states import BoardState, CheckTrigger, InstrumentState, JobState
+from labd.model.tables import Check, Score
 from labd.score.regression import Direction, Quantity
 from labd.service.lab import Lab
-from labd.service.morning import morning_report
+from labd.service.morning import report_on
+from labd.service.night_record import read_night
 from labd.service.report_messages import Mood, MorningReport, fitted, read_report
 from tests.service.labs import bring_up, config, open_lab
-from tests.service.nights import CELLS, Nights
+from tests.service.nights import CELLS, DUE, Nights
 
 BAD = "digits01/energy/b1"
+
+
+def morning_report(session: Session, night_id: int, settings: LabConfig, now: datetime) -> MorningReport:
+    return report_on(read_night(session, night_id, now), settings, now)
 
 
 async def report(lab: Lab, fill: Any, settings: LabConfig) -> MorningReport:
@@ -95,7 +101,7 @@ async def test_what_went_wrong_is_told_by_cause_and_by_rule(tmp_path: Path) -> N
             left=frozenset({CELLS[3]}),
         )
         ledger.set_board_state(session, "b2", BoardState.QUARANTINED, "3 failures in a row", nights.now)
-        session.add(Check(board_id="b1", trigger="failure", started_at=nights.now, passed=False))
+        session.add(Check(board_id="b1", trigger=CheckTrigger.FAILURE, started_at=nights.now, passed=False))
         ledger.set_instrument_state(
             session, "psu", "keysight-n6705c", InstrumentState.OFFLINE, nights.now, reason="does not answer"
         )
@@ -121,6 +127,21 @@ async def test_what_went_wrong_is_told_by_cause_and_by_rule(tmp_path: Path) -> N
     assert [(one.id, one.times_lost) for one in found.instruments_to_see] == [("psu", 1)]
     assert found.notices == ("low: 4 GB free",)
     assert found.mood is Mood.BAD
+
+
+async def test_a_window_with_samples_that_are_no_numbers_does_not_cost_the_report(tmp_path: Path) -> None:
+    def fill(session: Session) -> Nights:
+        nights = Nights(session)
+        nights.night(endings={CELLS[0]: [Ending(Cause.WINDOW_SHORT)]})
+        for score in session.exec(select(Score)):
+            score.result = {**score.result, "windows": [{"mean_power_w": math.nan}]}
+            session.add(score)
+        return nights
+
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        found = await report(lab, fill, config(tmp_path))
+    assert [rule.rule for rule in found.broken_rules] == ["min_window"]
 
 
 async def test_the_drift_of_golden_jobs_is_told_by_board(tmp_path: Path) -> None:
@@ -161,7 +182,7 @@ async def test_a_night_that_is_not_there_and_a_baseline_that_is_none_are_named(t
     async with open_lab(tmp_path) as (lab, _):
         await bring_up(lab)
         with pytest.raises(NotFoundError, match="no night 7"):
-            await lab.database.read(lambda session: morning_report(session, 7, config(tmp_path), None))  # type: ignore[arg-type]
+            await lab.database.read(lambda session: morning_report(session, 7, config(tmp_path), DUE))
         with pytest.raises(ScoreError, match="names no baseline"):
             await report(lab, lambda session: quiet(session, 1, spec={"baseline": "best"}), config(tmp_path))
 
