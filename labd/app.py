@@ -37,6 +37,7 @@ from labd.keep.space import SpaceWatch, free_bytes
 from labd.keep.store import TraceStore
 from labd.model import ledger, ledger_lab, ledger_leases
 from labd.model.database import Database
+from labd.model.integrity import find_damage, looked_through_at_start
 from labd.model.migrations import upgrade
 from labd.mqtt.broker import embedded_broker
 from labd.mqtt.endpoint import Endpoint, endpoint
@@ -46,6 +47,7 @@ from labd.occupancy import occupied
 from labd.schedule.caretaker import Caretaker
 from labd.schedule.dispatcher import Dispatcher, terms_of
 from labd.schedule.reservations import Granting, Warden
+from labd.schedule.snapshot import Holder
 from labd.schedule.sweeper import Sweeper
 from labd.service.care import LabCare
 from labd.service.lab import Lab
@@ -209,6 +211,23 @@ async def _recover(config: LabConfig, database: Database, now: datetime) -> None
     await database.write(bring_up)
 
 
+async def _look_through(config: LabConfig, database: Database, clock: Clock) -> None:
+    """Look for damage in a database that is too large to be looked through before a start; tell what was found."""
+    if looked_through_at_start(config.database_url):
+        return
+    log = structlog.get_logger()
+    try:
+        damage = await find_damage(config.database_url)
+    except StoreError as error:
+        damage = error.message
+    if damage is None:
+        log.info("database_found_whole")
+    else:
+        log.error("database_found_damaged", damage=damage)
+    now = clock.now()
+    await database.write(lambda session: ledger_lab.note_damage(session, config.lab.name, damage, now))
+
+
 @asynccontextmanager
 async def _at_work(
     live: LiveConfig,
@@ -228,9 +247,10 @@ async def _at_work(
     async def captures_start() -> bool:  # each of the two knows the other
         return await housekeeper.captures_start()
 
-    dispatcher = Dispatcher(
-        live, bench.database, LabWork(live, bench), captures_start, clock, wanted=lambda: warden.wanted()
-    )
+    def wanted() -> Mapping[str, Holder]:  # as do these two
+        return warden.wanted()
+
+    dispatcher = Dispatcher(live, bench.database, LabWork(live, bench), captures_start, clock, wanted=wanted)
     housekeeper = Housekeeper(
         config.lab.name,
         bench.database,
@@ -308,6 +328,7 @@ async def _at_work(
             group.create_task(morning.run(), name="reports"),
             group.create_task(housekeeper.run(), name="housekeeper"),
             group.create_task(emergency.run(), name="emergency-off"),
+            group.create_task(_look_through(config, bench.database, clock), name="database-check"),
             group.create_task(reloader.run(), name="reloader"),
         ]
         try:
