@@ -23,6 +23,9 @@ BoardId = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for everybody to read.", show_default=False)]
 
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the check's end and show what it found.")]
+WaitLimit = Annotated[float, typer.Option("--for", min=0.0, help="Longest wait, s.")]
+
 POLL_S = 0.5
 """Pause between two questions whether a check has ended, s."""
 
@@ -57,23 +60,17 @@ def check(
     context: typer.Context,
     board_id: BoardId,
     *,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the check's end and show what it found.")] = False,
-    limit_s: Annotated[float, typer.Option("--for", min=0.0, help="Longest wait, s.")] = 600.0,
+    wait: Wait = False,
+    limit_s: WaitLimit = 600.0,
     json: Json = False,
 ) -> None:
     """Have a board checked as soon as it is free.
 
     With --wait the exit status is 0 if it passed, 1 if it did not, 5 if --for has passed.
     """
-    if not wait:
-        _tell(ask(context, lambda lab: lab.request("board.check", BoardRef(id=board_id), BoardDocument)), json=json)
-        return
-    ended = ask(context, lambda lab: _checked(lab, board_id, limit_s))
-    if json:
-        print_json(ended.model_dump(mode="json"))
-    else:
-        results().print(f"check {ended.id} of {board_id} {verdict(ended)}: {found(ended) or '-'}", markup=False)
-    raise typer.Exit(Exit.DONE if ended.passed else Exit.FAILED)
+    if wait:
+        raise _checked(context, "board.check", board_id, limit_s, json=json)
+    _change(context, "board.check", BoardRef(id=board_id), json=json)
 
 
 @app.command()
@@ -89,8 +86,15 @@ def maintain(context: typer.Context, board_id: BoardId, reason: Reason, *, json:
 
 
 @app.command("return")
-def return_(context: typer.Context, board_id: BoardId, *, json: Json = False) -> None:
-    """Give a board back from maintenance or quarantine: it is checked, and works again if it passes."""
+def return_(
+    context: typer.Context, board_id: BoardId, *, wait: Wait = False, limit_s: WaitLimit = 600.0, json: Json = False
+) -> None:
+    """Give a board back from maintenance or quarantine: it is checked, and works again if it passes.
+
+    With --wait the exit status is 0 if it passed, 1 if it did not, 5 if --for has passed.
+    """
+    if wait:
+        raise _checked(context, "board.return", board_id, limit_s, json=json)
     _change(context, "board.return", BoardRef(id=board_id), json=json)
 
 
@@ -98,10 +102,20 @@ async def _detail(lab: LabClient, board_id: str) -> BoardDetail:
     return await lab.request("board.get", BoardRef(id=board_id), BoardDetail)
 
 
-async def _checked(lab: LabClient, board_id: str, limit_s: float) -> CheckDocument:
-    """Ask for a check and wait for the first one that began after that."""
+def _checked(context: typer.Context, verb: str, board_id: str, limit_s: float, *, json: bool) -> typer.Exit:
+    """Ask for what brings a check, show what the check found, and return the exit that says it to scripts."""
+    ended = ask(context, lambda lab: _next_check(lab, verb, board_id, limit_s))
+    if json:
+        print_json(ended.model_dump(mode="json"))
+    else:
+        results().print(f"check {ended.id} of {board_id} {verdict(ended)}: {found(ended) or '-'}", markup=False)
+    return typer.Exit(Exit.DONE if ended.passed else Exit.FAILED)
+
+
+async def _next_check(lab: LabClient, verb: str, board_id: str, limit_s: float) -> CheckDocument:
+    """Ask for what brings a check, and wait for the end of the first one that begins after that."""
     before = max((each.id for each in (await _detail(lab, board_id)).checks), default=0)
-    await lab.request("board.check", BoardRef(id=board_id), BoardDocument)
+    await lab.request(verb, BoardRef(id=board_id), BoardDocument)
     try:
         async with asyncio.timeout(limit_s):
             while True:

@@ -41,6 +41,7 @@ def _number(complete: Callable[[typer.Context, str], list[Item]]) -> Any:
 JobId = Annotated[int, _number(complete_job)]
 LiveJobId = Annotated[int, _number(complete_live_job)]
 ParkedJobId = Annotated[int, _number(complete_parked_job)]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and show it.")]
 WaitLimit = Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait for the job's end, s.")]
 
 
@@ -72,7 +73,7 @@ def submit(
         str | None, typer.Option(help="It has to start by then: 2026-05-01T06:00:00Z, or 06:00 of your own day.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE kept with the job; again for more.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end and show it.")] = False,
+    wait: Wait = False,
     limit_s: WaitLimit = None,
     json: Json = False,
 ) -> None:
@@ -80,8 +81,7 @@ def submit(
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
-    if limit_s is not None and not wait:
-        raise typer.BadParameter("--for bounds the waiting: give --wait too")
+    _check_limit(limit_s, wait=wait)
     given = {
         "benchmark": benchmark,
         "mode": mode,
@@ -169,9 +169,24 @@ def watch(context: typer.Context, job_id: LiveJobId, *, limit_s: WaitLimit = Non
 
 
 @app.command()
-def cancel(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> None:
-    """Cancel a queued or running job."""
+def cancel(
+    context: typer.Context,
+    job_id: LiveJobId,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until a running job has stopped, and show it.")] = False,
+    limit_s: WaitLimit = None,
+    json: Json = False,
+) -> None:
+    """Cancel a queued, parked or running job.
+
+    With --wait the exit status is 0 if it ended as cancelled, 1 if it ended otherwise before, 5 if --for has passed.
+    """
+    _check_limit(limit_s, wait=wait)
     accepted = ask(context, lambda lab: lab.cancel(job_id))
+    if wait:
+        job = _watched(context, job_id, limit_s, json=False)
+        _end(job, json=json)
+        raise typer.Exit(Exit.DONE if job.state is JobState.CANCELLED else Exit.FAILED)
     if json:
         print_json(accepted.model_dump(mode="json"))
     else:
@@ -180,9 +195,23 @@ def cancel(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> 
 
 
 @app.command()
-def release(context: typer.Context, job_id: ParkedJobId, *, json: Json = False) -> None:
-    """Queue a parked job again, as if it had never been tried."""
+def release(
+    context: typer.Context,
+    job_id: ParkedJobId,
+    *,
+    wait: Wait = False,
+    limit_s: WaitLimit = None,
+    json: Json = False,
+) -> None:
+    """Queue a parked job again, as if it had never been tried.
+
+    With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
+    """
+    _check_limit(limit_s, wait=wait)
     accepted = ask(context, lambda lab: lab.release(job_id))
+    if wait:
+        remarks().print(f"job {job_id} is {accepted.state}", markup=False)
+        raise _end(_watched(context, job_id, limit_s, json=False), json=json)
     if json:
         print_json(accepted.model_dump(mode="json"))
     else:
@@ -214,6 +243,11 @@ def _end(job: JobDocument, *, json: bool) -> typer.Exit:
 
 def _status(job: JobDocument) -> typer.Exit:
     return typer.Exit(Exit.DONE if job.state is JobState.COMPLETED else Exit.FAILED)
+
+
+def _check_limit(limit_s: float | None, *, wait: bool) -> None:
+    if limit_s is not None and not wait:
+        raise typer.BadParameter("--for bounds the waiting: give --wait too")
 
 
 def _first(error: ValidationError) -> str:

@@ -43,6 +43,7 @@ Number = Annotated[
         autocompletion=complete_reservation,
     ),
 ]
+Within = Annotated[str | None, typer.Option("--within", help="Longest wait: 10m.")]
 Span = Annotated[str, typer.Option("--for", help="How long: 90m, 2h, 1d12h.", show_default=False)]
 
 
@@ -61,7 +62,7 @@ def reserve(
     require: Annotated[str | None, typer.Option(help="What it has to be: 'memory_kb >= 256 and fpu'.")] = None,
     purpose: Annotated[str, typer.Option(help="What for, for everybody who wonders.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until there is a board.")] = False,
-    limit: Annotated[str | None, typer.Option("--within", help="Longest wait: 10m.")] = None,
+    limit: Within = None,
     json: Json = False,
 ) -> None:
     """Reserve a board for yourself. It is yours at once if it is free, else after what runs on it.
@@ -70,15 +71,13 @@ def reserve(
     """
     if board and tag:
         raise typer.BadParameter("give either a board or tags")
-    if limit is not None and not wait:
-        raise typer.BadParameter("--within bounds the waiting: give --wait too")
+    limit_s = _limit_s(limit, wait=wait)
     try:
         choice = BoardChoice(id=board, tags=tuple(tag or ())) if board or tag else None
         request = ReservationRequest(board=choice, require=require, purpose=purpose, duration_s=span_s(length))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
-    limit_s = span_s(limit) if limit is not None else None
 
     async def work(lab: LabClient) -> ReservationDocument:
         found = await lab.request("board.reserve", request, ReservationDocument)
@@ -161,24 +160,56 @@ def hand_over(
 
 
 @app.command()
-def release(context: typer.Context, number: Number, *, json: Json = False) -> None:
+def release(
+    context: typer.Context,
+    number: Number,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the board is dark and free.")] = False,
+    limit: Within = None,
+    json: Json = False,
+) -> None:
     """Give the board back, or do not wait for one any longer. Its output goes off."""
-    ref = ReservationRef(id=number)
-    _print(ask(context, lambda lab: lab.request("board.release", ref, ReservationDocument)), json=json)
+    limit_s = _limit_s(limit, wait=wait)
+
+    async def work(lab: LabClient) -> ReservationDocument:
+        found = await lab.request("board.release", ReservationRef(id=number), ReservationDocument)
+        return await _ended(lab, number, limit_s) if wait else found
+
+    _print(ask(context, work), json=json)
+
+
+def _limit_s(limit: str | None, *, wait: bool) -> float | None:
+    if limit is not None and not wait:
+        raise typer.BadParameter("--within bounds the waiting: give --wait too")
+    return span_s(limit) if limit is not None else None
 
 
 async def _granted(lab: LabClient, number: int, limit_s: float | None) -> ReservationDocument:
     """Wait until a reservation does not wait any more."""
     try:
         async with asyncio.timeout(limit_s):
-            while True:
-                await asyncio.sleep(LOOK_S)
-                found = await lab.request("reservation.get", ReservationRef(id=number), ReservationDocument)
-                if found.state is not ReservationState.WAITING:
-                    return found
+            return await _left(lab, number, ReservationState.WAITING)
     except TimeoutError as error:
         remedy = "it waits on: labctl reservation show; labctl reservation release gives it up"
         raise OverdueError("there was no board in time", where=f"reservation {number}", remedy=remedy) from error
+
+
+async def _ended(lab: LabClient, number: int, limit_s: float | None) -> ReservationDocument:
+    """Wait until a reservation that was released does not hold its board any more."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _left(lab, number, ReservationState.WAITING, ReservationState.ACTIVE)
+    except TimeoutError as error:
+        remedy = "its output is being switched off: labctl reservation show"
+        raise OverdueError("the board is not free in time", where=f"reservation {number}", remedy=remedy) from error
+
+
+async def _left(lab: LabClient, number: int, *states: ReservationState) -> ReservationDocument:
+    """The reservation once it is in none of these states."""
+    ref = ReservationRef(id=number)
+    while (found := await lab.request("reservation.get", ref, ReservationDocument)).state in states:
+        await asyncio.sleep(LOOK_S)
+    return found
 
 
 def _print(found: ReservationDocument, *, json: bool) -> None:
