@@ -16,7 +16,7 @@ from labd.errors import LabError
 from labd.keep.collect import Collector
 from labd.keep.reserve import Reserve
 from labd.keep.space import SpaceState, SpaceWatch
-from labd.model import ledger
+from labd.model import ledger_lab
 from labd.model.database import Database
 
 LOOK_S = 5.0
@@ -120,7 +120,7 @@ class Housekeeper:
         if seen.state is not SpaceState.LOW:
             self.wake()  # make room, or seal what could not be sealed without it
         await self._database.write(
-            lambda session: ledger.note_space(session, self._lab, seen.state.value, seen.notice, now)
+            lambda session: ledger_lab.note_space(session, self._lab, seen.state.value, seen.notice, now)
         )
 
     async def _try(self, work: Callable[[], Awaitable[None]]) -> None:

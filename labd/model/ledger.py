@@ -7,6 +7,7 @@ keeps rows usable after the commit.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ from labd.model.tables import Board, Check, Instrument, Job, Run, Score, Trace, 
 
 # A client waits while a job is written, and a run writes the others a dozen times: as rows of their tables, not as
 # objects, they take half of the time.
-_ADD_JOB = insert(SQLModel.metadata.tables["job"])
+_ADD_JOB = insert(SQLModel.metadata.tables["job"]).values(state=JobState.QUEUED, detail="", avoid=[], forgiven=0)
 _ADD_TRIAL = insert(SQLModel.metadata.tables["trial"])
 _ADD_WINDOW = insert(SQLModel.metadata.tables["window"])
 _ADD_SCORE = insert(SQLModel.metadata.tables["score"])
@@ -51,7 +52,6 @@ _END_TRIAL = (
 )
 
 _BARE = Terms()
-
 CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
 
@@ -97,6 +97,14 @@ def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> N
 # --- jobs -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that was added: its number."""
+
+    id: int
+    state: JobState = JobState.QUEUED
+
+
 def submit_job(
     session: Session,
     *,
@@ -112,40 +120,37 @@ def submit_job(
     estimate_s: float = 0.0,
     night_id: int | None = None,
     cell: int | None = None,
-) -> Job:
-    """Add a queued job. The row that is returned is a copy: read it again to change it.
+) -> Submitted:
+    """Add a queued job.
 
     Args:
         session: Where it is written.
         benchmark, mode, spec: What is measured, as it was asked for.
-        client: Who sent it.
-        now: When.
+        client, now: Who sent it, and when.
         requester: Who is charged for it; empty for the client.
-        priority: Its level, -10 to 10.
-        deadline: When it has to have started.
+        priority, deadline: Its level, -10 to 10, and when it has to have started.
         requirement: What it asks of a board, in canonical JSON; None to have it read from `spec`.
         estimate_s: How long a run of it should take, s.
         night_id, cell: The expansion of a sweep that it belongs to, and its place there.
     """
-    job = Job(
-        benchmark=benchmark,
-        mode=mode,
-        client=client,
-        requester=requester or client,
-        priority=priority,
-        deadline=deadline,
-        requirement=requirement,
-        estimate_s=estimate_s,
-        night_id=night_id,
-        cell=cell,
-        avoid=[],  # said, since SQLModel takes its time over a default
-        spec=spec,
-        submitted_at=now,
-    )
-    key = session.connection().execute(_ADD_JOB, job.model_dump(exclude={"id"})).inserted_primary_key
+    row = {
+        "benchmark": benchmark,
+        "mode": mode,
+        "client": client,
+        "requester": requester or client,
+        "priority": priority,
+        "deadline": deadline,
+        "requirement": requirement,
+        "estimate_s": estimate_s,
+        "night_id": night_id,
+        "cell": cell,
+        "spec": spec,
+        "submitted_at": now,
+    }
+    key = session.connection().execute(_ADD_JOB, row).inserted_primary_key
     assert key is not None, "an insert of one row tells its key"
-    job.id = key[0]
-    _job_event(session, job, now)
+    job = Submitted(key[0])
+    note(session, now, kind="job", subject=str(job.id), state=job.state, job_id=job.id)
     return job
 
 
@@ -454,11 +459,6 @@ def end_trace(
 def add_score(session: Session, score: Score) -> None:
     """Add one score of a run."""
     session.connection().execute(_ADD_SCORE, score.model_dump(exclude={"id"}))
-
-
-def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
-    """Note that the free space of the lab has come into another state."""
-    note(session, now, kind="lab", subject=lab, state=state, reason=notice)
 
 
 # --- boards and instruments -----------------------------------------------------------------------------------

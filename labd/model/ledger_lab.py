@@ -28,6 +28,11 @@ REMOVED = "removed from lab.toml"
 _STOP = "lab.stopped"
 
 
+def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
+    """Note that the free space of the lab has come into another state."""
+    note(session, now, kind=KIND, subject=lab, state=state, reason=notice)
+
+
 def note_reload(session: Session, lab: str, told: str, now: datetime) -> None:
     """Note that another lab.toml is in use from now on."""
     note(session, now, kind=KIND, subject=lab, state=RELOADED, reason=told)

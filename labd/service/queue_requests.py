@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 from labd.benchmarks import BENCHMARKS
 from labd.errors import NotFoundError, RequestError, UnmatchableError
 from labd.model import ledger
-from labd.model.states import RunState
+from labd.model.states import JobState, RunState
 from labd.model.tables import Run
 from labd.schedule.match import can_ever_match
 from labd.service.access import Caller, Role
@@ -85,18 +85,17 @@ def cancel_job(lab: Lab, session: Session, job: JobRef, asked: Asked) -> Done:
     own(asked, ledger.job_row(session, job.id).requester, f"job {job.id}")
     row = ledger.cancel_job(session, job.id, asked.at)
     run_id = session.exec(select(Run.id).where(Run.job_id == job.id, Run.state == RunState.RUNNING)).first()
-    return Done(_accepted(row.id, row.state), nothing if run_id is None else lambda: lab.cancel_run(run_id))
+    return Done(_accepted(job.id, row.state), nothing if run_id is None else lambda: lab.cancel_run(run_id))
 
 
 def release_job(lab: Lab, session: Session, job: JobRef, asked: Asked) -> Done:
     """Queue a parked job again, as if it had never been tried."""
     own(asked, ledger.job_row(session, job.id).requester, f"job {job.id}")
     row = ledger.release_job(session, job.id, asked.at)
-    return Done(_accepted(row.id, row.state), lab.wake)
+    return Done(_accepted(job.id, row.state), lab.wake)
 
 
-def _accepted(job_id: int | None, state: Any) -> dict[str, Any]:
-    assert job_id is not None, "rows have their number after a flush"
+def _accepted(job_id: int, state: JobState) -> dict[str, Any]:
     return JobAccepted(job_id=job_id, state=state).model_dump(mode="json")
 
 

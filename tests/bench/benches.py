@@ -50,7 +50,7 @@ class TestBench:
         now = datetime.now(UTC)
 
         def begin(session: Session) -> tuple[Job, Run]:
-            job = ledger.submit_job(
+            submitted = ledger.submit_job(
                 session,
                 benchmark=spec.benchmark,
                 mode=spec.mode,
@@ -58,8 +58,8 @@ class TestBench:
                 spec=spec.model_dump(mode="json"),
                 now=now,
             )
-            assert job.id is not None
-            return job, ledger.start_run(session, job.id, board, now, 300.0)
+            run = ledger.start_run(session, submitted.id, board, now, 300.0)
+            return ledger.job_row(session, submitted.id), run
 
         job, run = await self.database.write(begin)
         assert run.id is not None

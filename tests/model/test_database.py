@@ -26,7 +26,8 @@ NOW = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def submit(session: Session, client: str = "ada") -> Job:
-    return ledger.submit_job(session, benchmark="digits01", mode=Mode.ENERGY, client=client, spec={}, now=NOW)
+    job = ledger.submit_job(session, benchmark="digits01", mode=Mode.ENERGY, client=client, spec={}, now=NOW)
+    return ledger.job_row(session, job.id)
 
 
 def clients(session: Session) -> list[str]:

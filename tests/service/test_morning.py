@@ -12,7 +12,7 @@ from sqlmodel import Session, select
 
 from labd.config import Health, LabConfig
 from labd.errors import NotFoundError, ScoreError
-from labd.model import ledger
+from labd.model import ledger, ledger_lab
 from labd.model.causes import Cause, Ending
 from labd.model.states import BoardState, CheckTrigger, InstrumentState, JobState
 from labd.model.tables import Check, Score
@@ -105,7 +105,7 @@ async def test_what_went_wrong_is_told_by_cause_and_by_rule(tmp_path: Path) -> N
         ledger.set_instrument_state(
             session, "psu", "keysight-n6705c", InstrumentState.OFFLINE, nights.now, reason="does not answer"
         )
-        ledger.note_space(session, "bench-1", "low", "4 GB free", nights.now)
+        ledger_lab.note_space(session, "bench-1", "low", "4 GB free", nights.now)
         return nights
 
     async with open_lab(tmp_path) as (lab, _):
