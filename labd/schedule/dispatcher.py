@@ -133,6 +133,8 @@ class Dispatcher:
         self._served: set[int] = set()
         """Runs from the commit of their start to that of their end."""
         self._cancelled: set[int] = set()
+        self._starting = asyncio.Lock()
+        """Held while starts are committed: only then can a run that begins be told from one that was left behind."""
         self._halted = False
         self._log = structlog.get_logger()
 
@@ -213,10 +215,11 @@ class Dispatcher:
         snapshot = await self._look()
         decision = decide(queue, snapshot)
         expired = await asyncio.gather(*map(self._expire, decision.expired))
-        outcomes = await asyncio.gather(*map(self._start, decision.assignments))
-        for assignment, outcome in zip(decision.assignments, outcomes, strict=True):
-            if outcome is not None:
-                self._launch(group, assignment, outcome)
+        async with self._starting:
+            outcomes = await asyncio.gather(*map(self._start, decision.assignments))
+            for assignment, outcome in zip(decision.assignments, outcomes, strict=True):
+                if outcome is not None:
+                    self._launch(group, assignment, outcome)
         if any(outcome is None for outcome in outcomes) or not all(expired):
             return AGAIN_S
         if decision.next_change_s is None:
@@ -352,7 +355,7 @@ class Dispatcher:
     async def _reclaim(self) -> None:
         """Free what was left behind, now and again: runs that no task serves, leases of what has ended."""
         while True:
-            await asyncio.sleep(RECLAIM_S)
+            await self._clock.sleep(RECLAIM_S)
             for run in await self._interrupt_unserved(Cause.DAEMON_DIED):
                 await self._work.make_safe(run.board_id)
             now = self._clock.now()
@@ -361,10 +364,11 @@ class Dispatcher:
                 await self._work.make_safe(lease.board_id)
 
     async def _interrupt_unserved(self, cause: Cause) -> list[Run]:
-        now, terms, served = self._clock.now(), terms_of(self._live.now), frozenset(self._served)
-        left = await self._database.write(
-            lambda session: ledger.interrupt_unserved(session, now, served, terms, cause=cause)
-        )
+        async with self._starting:
+            now, terms, served = self._clock.now(), terms_of(self._live.now), frozenset(self._served)
+            left = await self._database.write(
+                lambda session: ledger.interrupt_unserved(session, now, served, terms, cause=cause)
+            )
         for run in left:
             self._log.warning("unserved_run_interrupted", run=run.id, job=run.job_id, board=run.board_id)
         return left

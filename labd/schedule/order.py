@@ -19,7 +19,10 @@ the sum of that: `starvation_s`.
 
 Fair share. For two requesters that always have jobs for the same boards, the same inequality, both ways, bounds the
 difference of their virtual times by (20 * level_s + batch_s) * (1 / w_q + 1 / w_r) and one run of each over its weight,
-however long it goes on: their shares of the board time come as near to w_q : w_r as one likes.
+however long it goes on: their shares of the board time come as near to w_q : w_r as one likes. What fades is forgiven:
+a requester whose share of the boards is s holds it within half of one of its runs over `s * half_life_s / ln 2`, as the
+account is that large and a run is charged whole. With a half life of a day, a share of a ninth and runs of ten minutes
+that is 2 %.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from labd.benchmarks import Mode
+from labd.clock import WALL, Clock
 from labd.config import LabConfig, LiveConfig
 from labd.config.derived import BoardFacts, lab_facts
 from labd.model import ledger
@@ -22,6 +23,7 @@ from labd.model.tables import Board, Event, Hold, Job, Lease, Run, Share
 from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.dispatcher import Dispatcher
 from labd.schedule.match import Requirement
+from tests.fast_clock import Anchor, FastClock
 from tests.schedule.rack import BOARDS, rack
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,7 +77,10 @@ class HeldWork:
 
 @asynccontextmanager
 async def lab(
-    folder: Path, captures_start: Callable[[], Awaitable[bool]] = always, config: LabConfig | None = None
+    folder: Path,
+    captures_start: Callable[[], Awaitable[bool]] = always,
+    config: LabConfig | None = None,
+    clock: Clock = WALL,
 ) -> AsyncIterator[tuple[Database, HeldWork, Dispatcher, asyncio.Task[None]]]:
     url = f"sqlite:///{folder / 'labd.db'}"
     upgrade(url)
@@ -85,7 +90,7 @@ async def lab(
                 lambda session, b=board_id: ledger.set_board_state(session, b, BoardState.ONLINE, "", NOW)
             )
         work = HeldWork()
-        dispatcher = Dispatcher(LiveConfig(config or rack()), database, work, captures_start)
+        dispatcher = Dispatcher(LiveConfig(config or rack()), database, work, captures_start, clock)
         task = asyncio.create_task(dispatcher.run(), name="dispatcher")
         try:
             yield database, work, dispatcher, task
@@ -224,6 +229,22 @@ async def test_the_end_of_a_run_charges_its_requester(tmp_path: Path) -> None:
         (share,) = await database.read(lambda session: list(session.exec(select(Share))))
         assert share.requester == "test"
         assert 0.0 < share.used_s < 5.0
+
+
+async def test_a_look_for_runs_that_nobody_serves_leaves_those_alone_that_just_start(tmp_path: Path) -> None:
+    """The look is made many times in each start."""
+    clock = FastClock(Anchor.here(NOW, 1e6))
+    async with lab(tmp_path, clock=clock) as (database, work, dispatcher, _):
+        for _ in range(30):
+            job_id = await submit(database)
+            dispatcher.wake()
+            async with asyncio.timeout(5), work.changed:
+                await work.changed.wait_for(lambda wanted=job_id: wanted in work.ends)
+            work.ends[job_id].set_result(Ending())
+            await until(database, job_id, JobState.COMPLETED)
+        runs = await database.read(lambda session: list(session.exec(select(Run.state))))
+        assert runs == [RunState.COMPLETED] * 30
+        assert not work.safe
 
 
 async def test_a_cancelled_run_is_cleaned_up_and_ends_its_job(tmp_path: Path) -> None:
