@@ -268,6 +268,7 @@ class Devices:
 
     async def survey(self, left_alone: Collection[str] = ()) -> None:
         """Ask every instrument once how it is, and note it; those in a person's hands are let go of and not asked."""
+        recorded = await self._database.read(ledger_health.instrument_states)
         for instrument_id, slot in list(self._slots.items()):
             if instrument_id in left_alone:
                 await self._let_go(slot)
@@ -276,6 +277,10 @@ class Devices:
                 await self.instrument(instrument_id)
             except ConnectError as error:
                 self._log.warning("instrument_survey_failed", instrument=instrument_id, error=str(error))
+                continue
+            # one that was given back before it was let go of is open still: nothing else would tell that it is there
+            if slot.state is InstrumentState.ONLINE and recorded.get(instrument_id) is InstrumentState.OFFLINE:
+                await self._note(slot, InstrumentState.ONLINE)
 
     async def _let_go(self, slot: _Slot) -> None:
         """Close an instrument that no run has in hand, so that a person can talk to it."""

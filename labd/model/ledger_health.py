@@ -308,6 +308,12 @@ def note_instrument(
         set_instrument_state(session, instrument_id, driver, state, now, reason=reason, identity=identity)
 
 
+def instrument_states(session: Session) -> dict[str, InstrumentState]:
+    """How each instrument was found last, or was left by a person."""
+    rows = session.exec(select(Instrument.id, Instrument.state))
+    return {name: InstrumentState(state) for name, state in rows}
+
+
 def maintain_instrument(session: Session, instrument_id: str, reason: str, now: datetime) -> Instrument:
     """Leave an instrument to a person: labd asks nothing of it; its boards wait. Raises `NotFoundError`."""
     row = instrument_row(session, instrument_id)

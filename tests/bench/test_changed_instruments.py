@@ -6,21 +6,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from sqlmodel import Session
 
 from drivers.api import Capability, ConnectError, Identity, Role
 from labd.bench.devices import Devices
 from labd.config import Instrument
+from labd.model import ledger_health
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import InstrumentState
 from labd.model.tables import Instrument as Row
 
 SOON_S = 5.0
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class AddressOptions(BaseModel):
@@ -173,3 +177,17 @@ async def test_an_added_instrument_can_be_used(tmp_path: Path) -> None:
         devices.reconfigure([instrument("here"), instrument("second", "psu-2")])
         await devices.instrument("psu-2")
         assert driver.opened[-1].resource == "second"
+
+
+async def test_an_instrument_given_back_before_it_was_let_go_of_is_online_again(tmp_path: Path) -> None:
+    async with rack(tmp_path) as (devices, driver, database):
+        await devices.survey()
+
+        def taken_and_given_back(session: Session) -> None:
+            ledger_health.maintain_instrument(session, "psu", "new fuse", NOW)
+            ledger_health.return_instrument(session, "psu", "returned", NOW)
+
+        await database.write(taken_and_given_back)
+        await devices.survey()
+        states = await database.read(ledger_health.instrument_states)
+        assert (states, len(driver.opened)) == ({"psu": InstrumentState.ONLINE}, 1)
