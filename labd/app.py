@@ -80,13 +80,19 @@ async def serve(config: LabConfig, clock: Clock = WALL, *, reread: Reread | None
     """
     log = structlog.get_logger()
     stop = asyncio.Event()
+    early = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    reloads = reread is not None and not on_terminal()
+    if reloads:  # a file that is changed while the daemon starts is read again once it has started
+        loop.add_signal_handler(signal.SIGHUP, early.set)
     log.info("daemon_started", lab=config.lab.name)
     async with running(config, clock, reread=reread) as reloader:
-        if reread is not None and not on_terminal():
+        if reloads:
             loop.add_signal_handler(signal.SIGHUP, reloader.request)
+        if early.is_set():
+            reloader.request()
         notify("READY=1")
         log.info("lab_ready", boards=len(config.board), instruments=len(config.instrument))
         await stop.wait()
@@ -316,6 +322,7 @@ async def _at_work(
     caretaker = Caretaker(live, bench.database, LabCare(live, bench, dispatcher.wake), dispatcher.wake, clock)
     await housekeeper.begin()
     await warden.begin()
+    await dispatcher.begin()
     session = MqttSession(lab, broker, bench.progress)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(session.run(), name="mqtt")

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from sqlmodel import Session
 
 from drivers.api import ConnectError, Driver, DriverLoader
 from labd.bench.devices import Devices
+from labd.bench.emergency import darken
 from labd.bench.outputs import wired_outputs
 from labd.clock import Clock
-from labd.config import Changes, LabConfig, LiveConfig, changes, fixed_changes, resources_of
+from labd.config import Board, Changes, LabConfig, LiveConfig, changes, fixed_changes, resources_of
 from labd.errors import ConfigError, ConflictError, RequestError
 from labd.model import ledger_lab
 from labd.model.database import Database
 from labd.model.ledger_leases import held_resources
-
-OFF_S = 20.0
-"""Longest wait for the output of a board that comes up to be switched off, s."""
 
 
 class ConfigRefusedError(RequestError):
@@ -52,7 +51,7 @@ class Reloader:
         drivers: The drivers in use by name; those of new instruments are added to it.
         reread: Reads the file again, whole. Raises `ConfigError`. None for a lab that was not made from a file.
         loaders: What imports each installed driver.
-        wake: Tells the dispatcher that boards came.
+        wake: Tells who gives boards away that there is another file, or that boards came.
         clock: Dates what happens.
     """
 
@@ -78,6 +77,7 @@ class Reloader:
         self._clock = clock
         self._asked = asyncio.Event()
         self._adopted = asyncio.Event()
+        self._adopted.set()  # the first file, too: what it leaves out may be held over the restart, and goes later
         self._log = structlog.get_logger()
         self.turn = asyncio.Lock()
         """Held from the reading of a file until it is taken up: one at a time."""
@@ -122,6 +122,7 @@ class Reloader:
         self._live.replace(proposal.config)
         self._devices.reconfigure(proposal.config.instrument, outputs)
         self._adopted.set()
+        self._wake()
         self._log.info("configuration_reloaded", changes=str(proposal.changes))
 
     async def run(self) -> None:
@@ -173,21 +174,23 @@ class Reloader:
             lambda session: (ledger_lab.offline_boards(session, known), held_resources(session))
         )
         waiting = bool(leaving)
+        by_supply: defaultdict[str, list[Board]] = defaultdict(list)
         for board_id in offline:
             board = config.board_by_id(board_id)
             assert board is not None, "its id is from this configuration"
             if held & resources_of(board):  # a board that is leaving still has something of it
                 waiting = True
-                continue
-            await self._switch_off(board_id, board.supply.instrument, board.supply.channel)
-            await self._database.write(lambda session, b=board_id: ledger_lab.bring_up(session, b, now))  # type: ignore[misc]
-            self._wake()
+            else:
+                by_supply[board.supply.instrument].append(board)
+        async with asyncio.TaskGroup() as group:  # a dead supply holds up its own boards only
+            for instrument_id, boards in by_supply.items():
+                group.create_task(self._bring_up(boards), name=f"boards-of-{instrument_id}")
         return waiting
 
-    async def _switch_off(self, board_id: str, instrument_id: str, channel: int) -> None:
-        """What fed the board before is unknown; an output that stays on is tried for again by the devices."""
-        try:
-            async with asyncio.timeout(OFF_S):
-                await self._devices.switch_off(instrument_id, channel)
-        except (ConnectError, TimeoutError) as error:
-            self._log.error("output_off_failed", board=board_id, instrument=instrument_id, error=str(error))
+    async def _bring_up(self, boards: Iterable[Board]) -> None:
+        """Put boards of one supply to work. What fed them before is unknown, so their outputs go off first."""
+        for board in boards:
+            await darken(self._devices, board)
+            now = self._clock.now()
+            await self._database.write(partial(ledger_lab.bring_up, board_id=board.id, now=now))
+            self._wake()

@@ -150,3 +150,16 @@ async def test_sighup_reloads_and_an_instrument_with_another_address_is_reopened
         await here.lab.start_daemon()
         async with here.client() as client:
             assert (await client.boards()).boards == (), "a start reads the file as it is"
+
+
+async def test_a_reload_that_is_asked_for_while_the_daemon_starts_is_done_once_it_has_started(tmp_path: Path) -> None:
+    async with scene(tmp_path) as here:
+        starting = asyncio.create_task(here.lab.start_daemon(), name="start-daemon")
+        async with asyncio.timeout(ANSWER_S):
+            while here.lab.daemon_pid is None or "daemon_started" not in here.log():
+                await asyncio.sleep(0.002)
+        os.kill(here.lab.daemon_pid, signal.SIGHUP)
+        await starting
+        async with asyncio.timeout(ANSWER_S):
+            while not any(event[2] == "reloaded" for event in await asyncio.to_thread(events, here)):
+                await asyncio.sleep(0.05)
