@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labd.cli.table import counted, local_time, plus_minus, print_table, quantity, results
+from labd.cli.table import counted, local_time, plus_minus, print_table, quantity, results, short_time
+from labd.model.states import JobState
 from labd.service.messages import (
     CauseDocument,
     JobDocument,
@@ -49,17 +50,17 @@ _PUBLISHED = (
 
 def print_jobs(jobs: Sequence[JobSummary]) -> None:
     """Print a table of jobs."""
-    columns = ("job", "benchmark", "mode", "state", "board", "submitted", "ended", "by", "cause")
+    columns = ("job", "what", "state", "board", "prio", "submitted", "ended", "by", "cause")
     rows = (
         (
             str(job.id),
-            job.benchmark,
-            job.mode,
+            f"{job.benchmark} {job.mode}",
             job.state,
             job.board_id or "-",
-            local_time(job.submitted_at),
-            local_time(job.ended_at),
-            job.client,
+            f"{job.priority:+d}" if job.priority else "-",
+            short_time(job.submitted_at),
+            short_time(job.ended_at),
+            job.requester or job.client,
             job.cause.kind if job.cause is not None else "-",
         )
         for job in jobs
@@ -74,17 +75,32 @@ def print_job(job: JobDocument) -> None:
         ("state", job.state),
         *_cause_rows(job.cause),
         ("benchmark", f"{job.benchmark}, {job.mode}"),
+        *([("priority", f"{job.priority:+d}")] if job.priority else []),
         ("asked", ", ".join(f"{key} = {_words(value)}" for key, value in asked.items()) or "-"),
-        ("by", job.client),
+        ("by", job.requester or job.client),
         ("submitted", local_time(job.submitted_at)),
         ("ended", local_time(job.ended_at)),
+        *_next_rows(job),
     ]
     print_table(f"job {job.id}", ("what", "is"), rows)
     for run in job.runs:
         _print_run(run)
 
 
-_NAMED = ("benchmark", "mode")
+def _next_rows(job: JobDocument) -> list[tuple[str, str]]:
+    """What a person may do next with a job that has not ended."""
+    match job.state:
+        case JobState.QUEUED:
+            attempts = f" after {counted(len(job.runs), 'attempt')}" if job.runs else ""
+            return [("next", f"waits{attempts}; why: labctl job why {job.id}")]
+        case JobState.RUNNING:
+            return [("next", f"follow it: labctl job watch {job.id}")]
+        case JobState.PARKED:
+            return [("next", f"try it again: labctl job release {job.id}; give it up: labctl job cancel {job.id}")]
+    return []
+
+
+_NAMED = ("benchmark", "mode", "priority")
 
 
 def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:

@@ -102,6 +102,11 @@ def local_time(moment: datetime | None) -> str:
     return "-" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
+def short_time(moment: datetime | None) -> str:
+    """A time on the reader's clock, to the minute and without its year, for tables of many columns."""
+    return "-" if moment is None else f"{moment.astimezone():%m-%d %H:%M}"
+
+
 def _prefix(value: float) -> tuple[float, str]:
     for scale, prefix in reversed(_PREFIXES):
         if abs(value) >= scale:
