@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlmodel import Session, col, func, select
 
 from labd.model.states import BoardState, InstrumentState, JobState, LeasePurpose
-from labd.model.tables import Board, Event, Hold, Instrument, Job, Lease, Run
+from labd.model.tables import LIVE_JOBS, Board, Event, Hold, Instrument, Job, Lease, Run
 
 FETCH = 2000
 """Rows fetched at once, and job numbers in one query."""
@@ -94,7 +94,7 @@ class RackNow:
 
 def queued_jobs(session: Session) -> Iterator[JobColumns]:
     """All queued jobs by their numbers; read as a stream."""
-    query = _COLUMNS.where(col(Job.state) == JobState.QUEUED).order_by(col(Job.id))
+    query = _COLUMNS.where(LIVE_JOBS, col(Job.state) == JobState.QUEUED).order_by(col(Job.id))
     for row in session.connection().execute(query.execution_options(yield_per=FETCH)):
         yield cast(JobColumns, row)
 

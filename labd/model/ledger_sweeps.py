@@ -18,7 +18,7 @@ from labd.errors import ConflictError, NotFoundError
 from labd.model import ledger
 from labd.model.ledger_events import note
 from labd.model.states import JobState, NightState, SweepState, check_transition
-from labd.model.tables import Job, Night, Sweep
+from labd.model.tables import LIVE_JOBS, Job, Night, Sweep
 
 UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 """Jobs that a night waits for. A parked one is left to a person: one such job must not stop all nights that follow."""
@@ -170,7 +170,7 @@ def cells_of(session: Session, night_id: int) -> set[int]:
 
 def room(session: Session, max_queued: int) -> int:
     """How many more jobs the queue takes."""
-    queued = session.exec(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)).one()
+    queued = session.exec(select(func.count()).select_from(Job).where(LIVE_JOBS, Job.state == JobState.QUEUED)).one()
     return max(0, max_queued - queued)
 
 

@@ -71,6 +71,10 @@ def _json() -> Any:
     return Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
 
 
+LIVE_JOBS = text("state IN ('queued', 'running', 'parked')")
+"""Word for word the condition of the index `job_live`, which databases use for nothing else."""
+
+
 class Job(SQLModel, table=True):
     """A request to measure; `spec` is the validated job as it was asked for, with all defaults filled in."""
 
@@ -80,8 +84,8 @@ class Job(SQLModel, table=True):
             "job_live",
             "state",
             "id",
-            sqlite_where=text("state IN ('queued', 'running', 'parked')"),
-            postgresql_where=text("state IN ('queued', 'running', 'parked')"),
+            sqlite_where=LIVE_JOBS,
+            postgresql_where=LIVE_JOBS,
         ),
         Index("job_by_end", "ended_at"),
         Index(

@@ -179,13 +179,16 @@ class Dispatcher:
         job = await self._database.read(lambda session: ledger.job_row(session, job_id))
         return why_not_waiting(job_id, job.state, job.detail)
 
-    async def run(self) -> None:
-        """Dispatch until cancelled; then every run is ended as interrupted before this returns."""
+    async def begin(self) -> None:
+        """Read what waits and what everybody has had, so that the first decision is a short one."""
         self._halted = await self._database.read(ledger_lab.stop_of) is not None
         self._accounts = Accounts(await self._database.read(ledger_share.accounts))
         await self._backlog.follow()
         queue = self._backlog.queue
         self._log.info("queue_loaded", jobs=len(queue), classes=queue.classes)
+
+    async def run(self) -> None:
+        """Dispatch, after `begin`, until cancelled; then every run is ended as interrupted before this returns."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._reclaim(), name="reclaim-leases")

@@ -11,7 +11,6 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import TypeVar
 
-from sqlalchemy import text
 from sqlmodel import Session, col, func, select
 
 from labd.benchmarks import Mode
@@ -20,7 +19,21 @@ from labd.keep.space import Space
 from labd.model import ledger_lab
 from labd.model.causes import Cause
 from labd.model.states import BoardState, JobState, LeasePurpose, TraceState
-from labd.model.tables import Board, Event, Instrument, Job, Lease, Night, Run, Score, Sweep, Trace, Trial, Window
+from labd.model.tables import (
+    LIVE_JOBS,
+    Board,
+    Event,
+    Instrument,
+    Job,
+    Lease,
+    Night,
+    Run,
+    Score,
+    Sweep,
+    Trace,
+    Trial,
+    Window,
+)
 from labd.schedule.caretaker import check_due_at
 from labd.service.messages import (
     BoardDocument,
@@ -45,8 +58,6 @@ from labd.trace.meta import HostClock
 Row = TypeVar("Row")
 
 VERSION = version("labd")
-LIVE_JOBS = text("state IN ('queued', 'running', 'parked')")
-"""Word for word the condition of the index `job_live`, which databases use for nothing else."""
 
 
 def job_documents(session: Session, job_ids: Sequence[int], traces_url: str) -> list[JobDocument]:

@@ -11,8 +11,8 @@ from datetime import datetime
 
 from sqlmodel import Session, col, func, select
 
-from labd.model.tables import Event, Job, Mark, Run
-from labd.service.documents import LIVE_JOBS, event_document, job_documents
+from labd.model.tables import LIVE_JOBS, Event, Job, Mark, Run
+from labd.service.documents import event_document, job_documents
 from labd.service.lab import Lab
 from labd.service.messages import EventDocument, Told
 from labd.service.report_requests import REPORTS

@@ -20,6 +20,7 @@ from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.decision import decision
 from tests.benchmarks.figure import Better, Figure
 from tests.benchmarks.reservations import reservations
+from tests.benchmarks.start_at_scale import start_at_scale
 from tests.benchmarks.submit_latency import submit_latency
 from tests.benchmarks.submit_rate import submit_rate
 from tests.benchmarks.trace_long import trace_long
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
     "submit_latency": submit_latency,
+    "start_at_scale": start_at_scale,
     "reservations": reservations,
     "submit_rate": submit_rate,
     "daemon_overhead": daemon_overhead,

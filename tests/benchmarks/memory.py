@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 
-def rss_anon_mb() -> float:
-    """Anonymous resident memory of this process, MB."""
-    found = re.search(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+def rss_anon_mb(process: int | None = None) -> float:
+    """Anonymous resident memory of a process by its number, else of this one, MB."""
+    status = Path(f"/proc/{'self' if process is None else process}/status").read_text(encoding="ascii")
+    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
     assert found is not None, "Linux has told it since 4.5"
     return int(found[1]) * 1024 / 1e6
 

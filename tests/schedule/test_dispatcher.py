@@ -91,6 +91,7 @@ async def lab(
             )
         work = HeldWork()
         dispatcher = Dispatcher(LiveConfig(config or rack()), database, work, captures_start, clock)
+        await dispatcher.begin()
         task = asyncio.create_task(dispatcher.run(), name="dispatcher")
         try:
             yield database, work, dispatcher, task
