@@ -97,10 +97,12 @@ class Granting:
         if not wishes or ledger_lab.stop_of(session) is not None:
             return []
         rack = self._rack_of(config)
-        suited = [text for text, _ in wishes if not free.isdisjoint(rack.fits(text))]
-        if not suited:
+        chances = {text: len(free.intersection(rack.fits(text))) for text, _ in wishes}
+        waiting = {
+            text: reservations.waiting_numbers(session, text, chance) for text, chance in chances.items() if chance
+        }
+        if not waiting:
             return []
-        waiting = {text: reservations.waiting_numbers(session, text, len(free)) for text in suited}
         return list(decide(waiting, free, held_resources(session), rack.fits, rack.resources.__getitem__))
 
     def grant(self, session: Session, config: LabConfig, now: datetime) -> list[Reservation]:

@@ -143,9 +143,12 @@ def _check_length(duration_s: float, max_s: float) -> None:
 def _check_matchable(lab: Lab, wish: Wish, facts: Mapping[str, BoardFacts]) -> None:
     if wish.require:
         check_names(parse(wish.require), frozenset[str]().union(*facts.values()))
-    refusals = {board.id: refusal(wish, board, facts[board.id]) for board in lab.config.board}
-    if None in refusals.values():
-        return
+    refusals: dict[str, str] = {}
+    for board in lab.config.board:
+        reason = refusal(wish, board, facts[board.id])
+        if reason is None:
+            return
+        refusals[board.id] = reason
     reasons = "; ".join(f"{board_id} {reason}" for board_id, reason in refusals.items()) or "the lab has no boards"
     raise UnmatchableError(
         f"no board meets this: {reasons}",
