@@ -34,6 +34,8 @@ from tests.service.labs import open_lab
 
 ECHO_REQUEST = "echo/request"
 ECHO_REPLY = "echo/reply"
+IDLE = 197
+"""Boards of the lab of reservations that nobody asks for."""
 
 
 @asynccontextmanager
@@ -75,11 +77,13 @@ async def serve(endpoint: Endpoint, folder: Path) -> None:
 
 
 async def reserve(endpoint: Endpoint, folder: Path) -> None:
-    """A lab on MQTT whose three boards can be reserved; switching one off takes no time."""
+    """A lab on MQTT of 200 boards that can be reserved, nearly all of them idle; switching one off takes no time."""
     url = f"sqlite:///{folder}/labd.db"
     upgrade(url)
     rules = ReservationRules(max_per_owner=1_000_000)
-    live = LiveConfig(rack(folder).model_copy(update={"reservation": rules}))
+    three = rack(folder)
+    idle = tuple(_idle(three.board[2], number) for number in range(IDLE))
+    live = LiveConfig(three.model_copy(update={"reservation": rules, "board": (*three.board, *idle)}))
 
     async def darken(board: Board) -> bool:
         return True
@@ -97,6 +101,12 @@ async def reserve(endpoint: Endpoint, folder: Path) -> None:
             group.create_task(warden.run())
             await session.online.wait()
             print("online", flush=True)
+
+
+def _idle(like: Board, number: int) -> Board:
+    supply = like.supply.model_copy(update={"channel": 10 + number})
+    serial = like.serial.model_copy(update={"port": f"/dev/ttyN{number}"})
+    return like.model_copy(update={"id": f"idle-{number}", "tags": ("idle",), "supply": supply, "serial": serial})
 
 
 async def echo(endpoint: Endpoint, answer_bytes: int) -> None:
