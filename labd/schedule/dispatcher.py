@@ -338,7 +338,10 @@ class Dispatcher:
             # From here on there is nothing to cancel: a cancel in the commit would lose the wake-up for the free board.
             self._running.pop(run_id, None)
             now, terms = self._clock.now(), terms_of(self._live.now)
-            await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now, terms))
+            try:
+                await self._database.write(lambda session: ledger.end_run(session, run_id, ending, now, terms))
+            except StateError as error:  # it has been ended already: that is no reason to end all others
+                self._log.error("run_end_refused", state=ending.state, cause=ending.cause, reason=error.message)
             self._served.discard(run_id)
             charged_s = started.charged_s(ending, now)
             self._accounts.charge(job.requester, charged_s - estimate_s, now.timestamp(), terms.half_life_s)

@@ -248,6 +248,21 @@ async def test_a_look_for_runs_that_nobody_serves_leaves_those_alone_that_just_s
         assert not work.safe
 
 
+async def test_a_run_that_somebody_else_has_ended_costs_nobody_else_anything(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, dispatcher, task):
+        ended, other = await submit(database, "b1"), await submit(database, "b2")
+        dispatcher.wake()
+        await work.started(2)
+        run = await database.read(lambda session: session.exec(select(Run).where(Run.job_id == ended)).one())
+        assert run.id is not None
+        await database.write(lambda session: ledger.end_run(session, run.id or 0, Ending(), NOW))
+        work.ends[ended].set_result(Ending(Cause.BOARD_SILENT))
+        work.ends[other].set_result(Ending())
+        await until(database, other, JobState.COMPLETED)
+        await until(database, ended, JobState.COMPLETED)
+        assert not task.done()
+
+
 async def test_a_cancelled_run_is_cleaned_up_and_ends_its_job(tmp_path: Path) -> None:
     async with lab(tmp_path) as (database, work, dispatcher, task):
         job_id = await submit(database)
