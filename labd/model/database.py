@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from labd.errors import StoreError, StoreFullError
-from labd.model.engine import Access, damaged, make_engine, store_error
+from labd.model.engine import Access, damaged, lasts, make_engine, store_error
 from labd.model.integrity import looked_through_at_start
 from labd.model.migrations import newest_revision, revision_of
 
@@ -59,6 +59,7 @@ class Database:
         self._make_room = make_room
         self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._writer = make_engine(url, Access.WRITE)
+        self._kept: Connection | None = None
         self._readers = make_engine(url, Access.READ, connections=READERS)
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._write_thread = threading.Thread(target=self._serve_writes, name="database-write")
@@ -179,6 +180,7 @@ class Database:
             self._loop.call_soon_threadsafe(self._settle, batch)
             if not more:
                 break
+        self._let_go()
         self._loop.call_soon_threadsafe(self._stopped.set)
 
     def _drain(self, batch: list[_Write]) -> bool:
@@ -207,7 +209,7 @@ class Database:
         try:
             if self._all_done(batch) or len(batch) == 1:
                 return
-            with self._writer.begin() as connection:
+            with self._transaction() as connection:
                 for write in batch:
                     write.error = None
                     with Session(
@@ -215,15 +217,32 @@ class Database:
                     ) as session:
                         self._change(session, write)
         except BaseException as error:
+            self._let_go()
             for write in batch:
                 write.result, write.error = None, write.error or _told(error, self._url)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """One transaction of the writer's; its connection is kept if it lasts: lending it takes as long as two rows."""
+        connection = self._kept or self._writer.connect()
+        self._kept = connection
+        with connection.begin():
+            yield connection
+        if not lasts(self._writer):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the writer's connection back; the next transaction gets one that was tried."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _all_done(self, batch: Sequence[_Write]) -> bool:
         """Run `batch` without savepoints, which would take a third of a short write's time; False if one was refused.
 
         Then nothing has happened, and whoever is refused has its error. Changes are seldom refused.
         """
-        with self._writer.begin() as connection:
+        with self._transaction() as connection:
             for write in batch:
                 # A session each: no row object is shared between two callers.
                 with Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session:

@@ -6,11 +6,10 @@ module's own transaction handling is switched off: it leaves DDL and SAVEPOINT o
 
 from __future__ import annotations
 
-import json
-import math
 from enum import Enum
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -60,6 +59,11 @@ def make_engine(url: str, access: Access, *, connections: int = 1) -> Engine:
         ) from error
 
 
+def lasts(engine: Engine) -> bool:
+    """Whether a connection of `engine` that was good stays good: one to a file does, a server may cut its own."""
+    return engine.dialect.name == "sqlite"
+
+
 def store_error(error: DBAPIError, url: str) -> StoreError:
     """Tell a database's own error as one that says what to do."""
     where = make_url(url).render_as_string()
@@ -92,18 +96,7 @@ def damaged(where: str, text: str) -> StoreError:
 
 def _as_json(document: Any) -> str:
     """JSON that a database can look into: what is no number is null, since neither it nor JSON knows NaN."""
-    try:
-        return json.dumps(document, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(document), allow_nan=False)
-
-
-def _finite(document: Any) -> Any:
-    if isinstance(document, dict):
-        return {key: _finite(value) for key, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [_finite(value) for value in document]
-    return None if isinstance(document, float) and not math.isfinite(document) else document
+    return to_json(document, inf_nan_mode="null").decode()
 
 
 def _sqlite_engine(url: URL, access: Access, options: dict[str, Any]) -> Engine:

@@ -22,6 +22,7 @@ from labd.model.causes import Blame, Cause, Ending
 from labd.model.ledger_events import LABD, note, note_of_run
 from labd.model.ledger_leases import grant_lease, interrupt_checks, release_of_run
 from labd.model.ledger_share import charge
+from labd.model.prepared import Insertion
 from labd.model.states import (
     BoardState,
     InstrumentState,
@@ -37,7 +38,7 @@ from labd.model.tables import Board, Check, Instrument, Job, Run, Score, Trace, 
 
 # A client waits while a job is written, and a run writes the others a dozen times: as rows of their tables, not as
 # objects, they take half of the time.
-_ADD_JOB = insert(SQLModel.metadata.tables["job"]).values(state=JobState.QUEUED, detail="", avoid=[], forgiven=0)
+_ADD_JOB = Insertion("job", cause=None, detail="", avoid=[], forgiven=0, cancel_requested_at=None, ended_at=None)
 _ADD_TRIAL = insert(SQLModel.metadata.tables["trial"])
 _ADD_WINDOW = insert(SQLModel.metadata.tables["window"])
 _ADD_SCORE = insert(SQLModel.metadata.tables["score"])
@@ -136,6 +137,7 @@ def submit_job(
     row = {
         "benchmark": benchmark,
         "mode": mode,
+        "state": JobState.QUEUED,
         "client": client,
         "requester": requester or client,
         "priority": priority,
@@ -147,9 +149,7 @@ def submit_job(
         "spec": spec,
         "submitted_at": now,
     }
-    key = session.connection().execute(_ADD_JOB, row).inserted_primary_key
-    assert key is not None, "an insert of one row tells its key"
-    job = Submitted(key[0])
+    job = Submitted(_ADD_JOB.number(session.connection(), row))
     note(session, now, kind="job", subject=str(job.id), state=job.state, job_id=job.id)
     return job
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import insert
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from labd.errors import NotFoundError
+from labd.model.prepared import Insertion
 from labd.model.tables import Run
 
 LABD = "labd"
@@ -18,8 +18,7 @@ LABD = "labd"
 ACTOR = "actor"
 """Key of `Session.info` under which the actor stands."""
 
-# A client waits while these are written: as rows of the table, not as objects, they take half of the time.
-_ADD = insert(SQLModel.metadata.tables["event"])
+_ADD = Insertion("event")
 
 
 def note(
@@ -46,7 +45,7 @@ def note(
         "run_id": run_id,
         "board_id": board_id,
     }
-    session.connection().execute(_ADD, event)
+    _ADD.add(session.connection(), event)
 
 
 def note_of_run(

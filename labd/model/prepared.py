@@ -1,0 +1,63 @@
+"""Inserts that are put into words once: a client waits while its job is written, and wording and checking a statement
+takes SQLAlchemy longer than carrying it out takes SQLite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Dialect, insert
+from sqlmodel import SQLModel
+
+
+@dataclass(frozen=True, slots=True)
+class _Worded:
+    """An insert in the words of one database: its SQL, and each parameter with what makes it the driver's own."""
+
+    sql: str
+    parameters: tuple[tuple[str, Callable[[Any], Any] | None], ...]
+    positional: bool
+
+    def bound(self, row: Mapping[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
+        values = [row[name] if turn is None else turn(row[name]) for name, turn in self.parameters]
+        if self.positional:
+            return tuple(values)
+        return {name: value for (name, _), value in zip(self.parameters, values, strict=True)}
+
+
+class Insertion:
+    """Inserts rows into one table. Defaults of the model play no part: a row says all but a number that is counted.
+
+    Args:
+        table: Name of the table.
+        usual: What a row says, by column, that does not say otherwise.
+    """
+
+    def __init__(self, table: str, **usual: Any) -> None:
+        self._table = SQLModel.metadata.tables[table]
+        self._usual = usual
+        self._worded: dict[str, _Worded] = {}
+
+    def add(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        """Insert one row, by the names of its columns."""
+        self._execute(connection, row).close()
+
+    def number(self, connection: Connection, row: Mapping[str, Any]) -> int:
+        """Insert one row into a table that counts its rows; return its number."""
+        added = self._execute(connection, row)
+        return int(added.scalar_one() if added.returns_rows else added.lastrowid)
+
+    def _execute(self, connection: Connection, row: Mapping[str, Any]) -> CursorResult[Any]:
+        worded = self._worded.get(connection.dialect.name) or self._word(connection.dialect)
+        return connection.exec_driver_sql(worded.sql, worded.bound({**self._usual, **row}))
+
+    def _word(self, dialect: Dialect) -> _Worded:
+        columns = [column for column in self._table.columns if column is not self._table.autoincrement_column]
+        compiled = insert(self._table).compile(dialect=dialect, column_keys=[column.name for column in columns])
+        turns = {column.name: column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns}
+        names = (compiled.positiontup if compiled.positional else None) or list(turns)
+        worded = _Worded(str(compiled), tuple((name, turns[name]) for name in names), compiled.positional)
+        self._worded[dialect.name] = worded
+        return worded
