@@ -52,6 +52,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
+_SPACES = " \t\n\r\f\v"
+"""What `\\s` is in ASCII; Python's own idea of space is wider."""
 _SLIPS = {"=": "write == to compare", "&": "write and", "|": "write or", "!": "write not, or != to compare"}
 _QUOTES = "close the quotes; a text has no line ends"
 _WORDS = frozenset({"and", "or", "not", "in"})
@@ -87,7 +89,7 @@ def _tokens(text: str, where: str) -> list[_Token]:
     while not tokens or tokens[-1].kind is not _Kind.END:
         found = _TOKEN.match(text, place)
         if found is None:
-            rest = text[place:].lstrip()
+            rest = text[place:].lstrip(_SPACES)
             column = len(text) - len(rest) + 1
             remedy = _QUOTES if rest[0] in "\"'" else _SLIPS.get(rest[0], "write a name, a number or a text in quotes")
             raise ExpressionError(f"column {column}: {rest[:12]!r} means nothing here", where=where, remedy=remedy)

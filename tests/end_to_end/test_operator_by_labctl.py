@@ -204,7 +204,7 @@ async def watches(face: ByLabctl, here: Scene) -> None:
         out, err = await watching.communicate()
     news = [json.loads(line) for line in out.decode().splitlines()]
     assert watching.returncode == Exit.DONE, err.decode()
-    assert {each["kind"] for each in news} >= {"job", "progress"}
+    assert {each["kind"] for each in news} <= {"job", "progress", "status"}
     assert news[-1]["job"]["state"] == "completed"
     scene = (await labctl("--config", str(here.lab.lab_toml), "top", "--json")).document
     assert [board["id"] for board in scene["boards"]] == ["board-1", "board-2"]

@@ -57,12 +57,13 @@ async def test_a_reservation_waits_for_the_run_then_jobs_wait_for_it_also_over_a
             assert longer.status == 0, longer.err
             given = await labctl(*options(here), "reservation", "hand-over", str(number), "bob", "--json")
             assert given.document["owner"] == "bob"
+            assert not any(output.energized for output in await here.lab.control.outputs())
             back = await labctl(*options(here), "reservation", "release", str(number))
             assert back.status == 0, back.err
             over = await reservation(here, number, ReservationState.ENDED)
             assert str(over["reason"]).startswith("released by ")
-            assert not any(output.energized for output in await here.lab.control.outputs())
             assert (await ended(client, behind)).state is JobState.COMPLETED
+            assert not any(output.energized for output in await here.lab.control.outputs())
 
 
 async def test_a_reservation_that_ends_while_the_daemon_is_dead_has_ended_after_its_start(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_a_board_that_says_nothing_never_raises(text: str) -> None:
 ALPHABET = "ab1.0 ()[]<>=!,\"'-_e\n\t&|\x00é"
 
 
+@example("\x1f")  # a space to str.lstrip, and none to the tokens
 @given(
     text=st.text(ALPHABET, max_size=30)
     | st.text(max_size=30)
