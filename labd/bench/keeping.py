@@ -14,7 +14,7 @@ from labd.bench.sealing import beside_captures
 from labd.bench.shield import shielded
 from labd.clock import WALL
 from labd.errors import StoreError, TraceError
-from labd.model import ledger, ledger_traces
+from labd.model import ledger_measures, ledger_traces
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
@@ -48,7 +48,7 @@ async def recording(meta: TraceMeta, database: Database, traces_dir: Path) -> As
 
 async def _begin(meta: TraceMeta, database: Database, traces_dir: Path) -> TraceRecorder:
     row = Trace(id=meta.trace_id, run_id=meta.run_id, period_s=meta.period_s, started_at=meta.started_at)
-    await database.write(lambda session: ledger.start_trace(session, row))
+    await database.write(lambda session: ledger_measures.start_trace(session, row))
     try:
         return await TraceRecorder.start(traces_dir, meta)
     except TraceError:
@@ -106,5 +106,7 @@ async def _end(
     database: Database, trace_id: str, state: TraceState, *, rows: int = 0, size: int = 0, sha256: str = ""
 ) -> None:
     await database.write(
-        lambda session: ledger.end_trace(session, trace_id, state, rows=rows, size=size, sha256=sha256, now=WALL.now())
+        lambda session: ledger_measures.end_trace(
+            session, trace_id, state, rows=rows, size=size, sha256=sha256, now=WALL.now()
+        )
     )

@@ -15,7 +15,7 @@ from labd.bench.devices import Devices
 from labd.bench.plan import RunPlan
 from labd.bench.progress import Progress, ProgressFeed
 from labd.clock import WALL, Clock
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.database import Database
 from labd.model.states import RunStep
 from labd.model.tables import Score, Window
@@ -69,24 +69,24 @@ class Run:
         run_id = self.plan.run_id
         self.report(trial=number + 1, share=number / self.plan.rounds)
         return await self.bench.database.write(
-            lambda session: ledger.start_trial(
+            lambda session: ledger_measures.start_trial(
                 session, run_id, number=number, input_index=input_index, inferences=inferences
             )
         )
 
     async def end_trial(self, trial_id: int, results: Sequence[float], window: Window) -> None:
         """Note what a trial measured."""
-        await self.bench.database.write(lambda session: ledger.end_trial(session, trial_id, results, window))
+        await self.bench.database.write(lambda session: ledger_measures.end_trial(session, trial_id, results, window))
 
     async def add_trial(self, number: int, input_index: int, inferences: int, results: Sequence[float]) -> None:
         """Note a trial without a window once it is over, in one commit: accuracy has hundreds of short ones."""
         run_id = self.plan.run_id
 
         def add(session: Session) -> None:
-            trial_id = ledger.start_trial(
+            trial_id = ledger_measures.start_trial(
                 session, run_id, number=number, input_index=input_index, inferences=inferences
             )
-            ledger.end_trial(session, trial_id, results, None)
+            ledger_measures.end_trial(session, trial_id, results, None)
 
         await self.bench.database.write(add)
 
@@ -99,4 +99,4 @@ class Run:
             result=dict(result),
             created_at=self.bench.clock.now(),
         )
-        await self.bench.database.write(lambda session: ledger.add_score(session, score))
+        await self.bench.database.write(lambda session: ledger_measures.add_score(session, score))

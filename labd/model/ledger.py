@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, insert, true, update
+from sqlalchemy import bindparam, true, update
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, SQLModel, col, func, select
 
@@ -19,8 +19,9 @@ from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
 from labd.model.attempts import Attempt, Judge, Sequel, Terms, Verdict
 from labd.model.causes import Blame, Cause, Ending
-from labd.model.ledger_events import LABD, note, note_of_run
+from labd.model.ledger_events import LABD, note
 from labd.model.ledger_leases import grant_lease, interrupt_checks, release_of_run
+from labd.model.ledger_measures import refuse_trial
 from labd.model.ledger_share import charge
 from labd.model.prepared import Insertion
 from labd.model.states import (
@@ -30,28 +31,18 @@ from labd.model.states import (
     LeasePurpose,
     RunState,
     RunStep,
-    TraceState,
     TrialState,
     check_transition,
 )
-from labd.model.tables import Board, Check, Instrument, Job, Run, Score, Trace, Trial, Window
+from labd.model.tables import Board, Check, Instrument, Job, Run, Trial
 
-# A client waits while a job is written, and a run writes the others a dozen times: as rows of their tables, not as
-# objects, they take half of the time.
+# A client waits while a job is written, and a run notes a dozen steps: as rows of their tables, not as objects, they
+# take half of the time.
 _ADD_JOB = Insertion("job", cause=None, detail="", avoid=[], forgiven=0, cancel_requested_at=None, ended_at=None)
-_ADD_TRIAL = insert(SQLModel.metadata.tables["trial"])
-_ADD_WINDOW = insert(SQLModel.metadata.tables["window"])
-_ADD_SCORE = insert(SQLModel.metadata.tables["score"])
-_RUNS, _TRIALS = SQLModel.metadata.tables["run"], SQLModel.metadata.tables["trial"]
+_RUNS = SQLModel.metadata.tables["run"]
 _SET_STEP = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(step=bindparam("step"))
 _SET_FACTS = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(facts=bindparam("facts"))
 _FACTS = sql_select(_RUNS.c.facts).where(_RUNS.c.id == bindparam("run"))
-_END_TRIAL = (
-    update(_TRIALS)
-    .where(_TRIALS.c.id == bindparam("trial"), _TRIALS.c.state == TrialState.RUNNING)
-    .values(state=TrialState.MEASURED, results=bindparam("measured"))
-)
-
 _BARE = Terms()
 CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
@@ -408,57 +399,6 @@ def interrupt_unserved(
         for run in left
         if _key(run) not in served
     ]
-
-
-# --- what a run measures --------------------------------------------------------------------------------------
-
-
-def start_trial(session: Session, run_id: int, *, number: int, input_index: int, inferences: int) -> int:
-    """Add a running trial and return its id."""
-    trial = Trial(run_id=run_id, number=number, input=input_index, inferences=inferences, results=[])
-    key = session.connection().execute(_ADD_TRIAL, trial.model_dump(exclude={"id"})).inserted_primary_key
-    assert key is not None, "an insert of one row tells its key"
-    return int(key[0])
-
-
-def end_trial(session: Session, trial_id: int, results: Iterable[float], window: Window | None) -> None:
-    """Note a trial's results, and its window where it has one."""
-    connection = session.connection()
-    if connection.execute(_END_TRIAL, {"trial": trial_id, "measured": list(results)}).rowcount != 1:
-        check_transition(f"trial {trial_id}", session.get_one(Trial, trial_id).state, TrialState.MEASURED)
-    if window is not None:
-        connection.execute(_ADD_WINDOW, window.model_dump(exclude={"id"}))
-
-
-def refuse_trial(session: Session, trial_id: int, cause: Cause, detail: str, now: datetime) -> None:
-    """Refuse a trial; it keeps its cause."""
-    trial = session.get_one(Trial, trial_id)
-    trial.state = check_transition(f"trial {trial_id}", trial.state, TrialState.REFUSED)
-    trial.cause, trial.detail = cause, detail
-    session.add(trial)
-    note_of_run(session, trial.run_id, now, kind="trial", subject=str(trial_id), state=trial.state, reason=cause)
-
-
-def start_trace(session: Session, trace: Trace) -> None:
-    """Note a trace before its first sample."""
-    session.add(trace)
-    note_of_run(session, trace.run_id, trace.started_at, kind="trace", subject=trace.id, state=trace.state)
-
-
-def end_trace(
-    session: Session, trace_id: str, state: TraceState, *, rows: int, size: int, sha256: str, now: datetime
-) -> None:
-    """Note how a trace was closed."""
-    trace = session.get_one(Trace, trace_id)
-    trace.state = check_transition(f"trace {trace_id}", trace.state, state)
-    trace.rows, trace.bytes, trace.sha256 = rows, size, sha256
-    session.add(trace)
-    note_of_run(session, trace.run_id, now, kind="trace", subject=trace_id, state=trace.state)
-
-
-def add_score(session: Session, score: Score) -> None:
-    """Add one score of a run."""
-    session.connection().execute(_ADD_SCORE, score.model_dump(exclude={"id"}))
 
 
 # --- boards and instruments -----------------------------------------------------------------------------------

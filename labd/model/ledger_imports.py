@@ -13,7 +13,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.causes import Ending
 from labd.model.ledger_events import note, note_of_run
 from labd.model.states import BoardState, JobState, RunState, RunStep, TraceState, TrialState
@@ -161,7 +161,7 @@ def add_measured(session: Session, measured: MeasuredElsewhere, *, client: str, 
         score = Score(
             run_id=run.id, scorer=made.scorer, inputs=dict(made.inputs), result=dict(made.result), created_at=now
         )
-        ledger.add_score(session, score)
+        ledger_measures.add_score(session, score)
     return job.id
 
 

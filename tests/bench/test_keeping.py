@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 
 from labd.bench.keeping import salvage_left
 from labd.benchmarks import Mode
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, TraceState
@@ -36,7 +36,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         assert job.id is not None
         run = ledger.start_run(session, job.id, "b1", WHEN, 300.0)
         assert run.id is not None
-        ledger.start_trace(session, Trace(id="t1", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
+        ledger_measures.start_trace(session, Trace(id="t1", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
         ledger.interrupt_runs(session, WHEN)
 
     async with Database.open(url) as opened:
@@ -95,7 +95,7 @@ async def test_a_trace_that_a_run_is_just_beginning_is_left_alone(database: Data
     def begin(session: Session) -> None:
         run = ledger.start_run(session, 1, "b1", WHEN, 300.0)
         assert run.id is not None
-        ledger.start_trace(session, Trace(id="t2", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
+        ledger_measures.start_trace(session, Trace(id="t2", run_id=run.id, period_s=204.8e-6, started_at=WHEN))
 
     await database.write(begin)
     await salvage_left(database, tmp_path)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from labd.bench.progress import ProgressFeed
 from labd.cli.operator import app
 from labd.config import Keep, LiveConfig
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.causes import Cause, Ending
 from labd.model.states import TraceState
 from labd.model.tables import Score, Trace
@@ -64,10 +64,12 @@ class Served:
         """A run that has a sealed trace and a score."""
 
         def work(session: Session) -> None:
-            ledger.start_trace(session, Trace(id=trace_id, run_id=run_id, period_s=204.8e-6, started_at=NOW))
+            ledger_measures.start_trace(session, Trace(id=trace_id, run_id=run_id, period_s=204.8e-6, started_at=NOW))
             session.flush()
-            ledger.end_trace(session, trace_id, TraceState.SEALED, rows=48_828, size=123_456, sha256="0" * 64, now=NOW)
-            ledger.add_score(session, Score(run_id=run_id, scorer="energy 1", result=result, created_at=NOW))
+            ledger_measures.end_trace(
+                session, trace_id, TraceState.SEALED, rows=48_828, size=123_456, sha256="0" * 64, now=NOW
+            )
+            ledger_measures.add_score(session, Score(run_id=run_id, scorer="energy 1", result=result, created_at=NOW))
 
         await self.lab.database.write(work)
 

@@ -20,7 +20,7 @@ from labd.benchmarks import Mode
 from labd.keep.archive import Archive
 from labd.keep.archivist import Archivist
 from labd.keep.store import TraceStore
-from labd.model import ledger, ledger_traces
+from labd.model import ledger, ledger_measures, ledger_traces
 from labd.model.causes import Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -49,9 +49,9 @@ class Scene:
         folder = arbitrary_trace(self.traces.local, trace_id, seed=seed)
 
         def note(session: Session) -> None:
-            ledger.start_trace(session, Trace(id=trace_id, run_id=self.run_id, started_at=NOW))
+            ledger_measures.start_trace(session, Trace(id=trace_id, run_id=self.run_id, started_at=NOW))
             session.flush()
-            ledger.end_trace(session, trace_id, TraceState.SEALED, rows=1, size=1, sha256="0" * 64, now=NOW)
+            ledger_measures.end_trace(session, trace_id, TraceState.SEALED, rows=1, size=1, sha256="0" * 64, now=NOW)
 
         await self.database.write(note)
         return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from labd.benchmarks import Mode
-from labd.model import ledger, ledger_traces
+from labd.model import ledger, ledger_measures, ledger_traces
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.migrations import upgrade
@@ -59,11 +59,11 @@ def add_trace(
     assert job.id is not None
     run = ledger.start_run(session, job.id, "b1", at, 60.0)
     assert run.id is not None
-    ledger.start_trace(session, Trace(id=trace_id, run_id=run.id, started_at=at))
+    ledger_measures.start_trace(session, Trace(id=trace_id, run_id=run.id, started_at=at))
     session.flush()
     if state is TraceState.RECORDING:
         return
-    ledger.end_trace(session, trace_id, state, rows=10, size=SIZE, sha256="ab", now=at)
+    ledger_measures.end_trace(session, trace_id, state, rows=10, size=SIZE, sha256="ab", now=at)
     ledger.end_run(session, run.id, Ending(cause), at)
     ledger.set_board_state(session, "b1", BoardState.ONLINE, "", at)  # whatever the run made of it
     if archived:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
-from labd.model import ledger, ledger_traces
+from labd.model import ledger, ledger_measures, ledger_traces
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
 from labd.model.kept import Kept
@@ -49,10 +49,10 @@ def add_trace(
     assert job.id is not None
     run = ledger.start_run(session, job.id, board, at, 60.0)
     assert run.id is not None
-    ledger.start_trace(session, Trace(id=trace_id, run_id=run.id, started_at=at))
+    ledger_measures.start_trace(session, Trace(id=trace_id, run_id=run.id, started_at=at))
     session.flush()
     if state is not TraceState.RECORDING:
-        ledger.end_trace(session, trace_id, state, rows=10, size=1000, sha256="ab", now=at)
+        ledger_measures.end_trace(session, trace_id, state, rows=10, size=1000, sha256="ab", now=at)
         ledger.end_run(session, run.id, ending or Ending(), at + timedelta(seconds=30))
     return job.id
 

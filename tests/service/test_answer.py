@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import select
 
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.causes import Cause, Ending
 from labd.model.states import TraceState
 from labd.model.tables import Job, Request, Score, Trace, Window
@@ -246,14 +246,16 @@ async def test_a_job_is_shown_whole(lab: Lab) -> None:
     def measure(session: Any) -> None:
         run = ledger.start_run(session, 1, "b1", NOW, 60.0)
         assert run.id is not None
-        ledger.start_trace(session, Trace(id="t-1", run_id=run.id, started_at=NOW))
-        trial = ledger.start_trial(session, run.id, number=1, input_index=3, inferences=100)
+        ledger_measures.start_trace(session, Trace(id="t-1", run_id=run.id, started_at=NOW))
+        trial = ledger_measures.start_trial(session, run.id, number=1, input_index=3, inferences=100)
         window = Window(
             trial_id=trial, method="edges", start_ticks=1, stop_ticks=2**40, tick_rate_hz=1e8, duration_s=1.5
         )
-        ledger.end_trial(session, trial, [0.5, 0.25], window)
-        ledger.end_trace(session, "t-1", TraceState.SEALED, rows=10, size=20, sha256="ab", now=NOW)
-        ledger.add_score(session, Score(run_id=run.id, scorer="energy/1", result={"a_j": 1e-6}, created_at=NOW))
+        ledger_measures.end_trial(session, trial, [0.5, 0.25], window)
+        ledger_measures.end_trace(session, "t-1", TraceState.SEALED, rows=10, size=20, sha256="ab", now=NOW)
+        ledger_measures.add_score(
+            session, Score(run_id=run.id, scorer="energy/1", result={"a_j": 1e-6}, created_at=NOW)
+        )
         ledger.end_run(session, run.id, Ending(Cause.WINDOW_SHORT, "0.9 s"), NOW)
 
     await lab.database.write(measure)

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.config import Health, LiveConfig
-from labd.model import ledger
+from labd.model import ledger, ledger_measures
 from labd.model.causes import Ending
 from labd.model.states import BoardState, CheckTrigger
 from labd.model.tables import Board, Event, Job, Score
@@ -44,7 +44,7 @@ def complete(session: Session, at: datetime, energy_j: float) -> None:
     run = ledger.start_run(session, job.id, job.spec["board"]["id"], at, 60.0)
     assert run.id is not None
     result = {"energy_j_per_inference": {"value": energy_j, "standard_uncertainty": 0.001 * energy_j}}
-    ledger.add_score(session, Score(run_id=run.id, scorer="energy", result=result, created_at=at))
+    ledger_measures.add_score(session, Score(run_id=run.id, scorer="energy", result=result, created_at=at))
     ledger.end_run(session, run.id, Ending(), at)
 
 

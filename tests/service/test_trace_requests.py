@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from labd.config import Keep, LiveConfig
 from labd.keep.space import Space, SpaceState
-from labd.model import ledger, ledger_traces
+from labd.model import ledger_measures, ledger_traces
 from labd.model.causes import Cause
 from labd.model.states import TraceState
 from labd.model.tables import Event, Score, Trace
@@ -109,7 +109,7 @@ async def test_traces_are_listed_in_pages_newest_first(plain: Lab) -> None:
 
 async def test_one_trace_is_told_with_what_was_made_of_it(plain: Lab) -> None:
     score = Score(run_id=3, scorer="labd-energy/1", result={"energy_j_per_inference": None}, created_at=NOW)
-    await plain.database.write(lambda session: ledger.add_score(session, score))
+    await plain.database.write(lambda session: ledger_measures.add_score(session, score))
     trace = await result(plain, "trace.get", {"id": "t-2"})
     assert (trace["benchmark"], trace["mode"], trace["labels"]) == ("digits01", "energy", {"why": "debug"})
     assert [each["scorer"] for each in trace["scores"]] == ["labd-energy/1"]
