@@ -1,5 +1,5 @@
-"""Inserts that are put into words once: a client waits while its job is written, and wording and checking a statement
-takes SQLAlchemy longer than carrying it out takes SQLite.
+"""Statements that are put into words once: a client waits while its job is written, and wording and checking a
+statement takes SQLAlchemy longer than carrying it out takes SQLite.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, insert
+from sqlalchemy import Connection, CursorResult, Dialect, Select, bindparam, insert, literal_column, select
 from sqlmodel import SQLModel
 
 
 @dataclass(frozen=True, slots=True)
 class _Worded:
-    """An insert in the words of one database: its SQL, and each parameter with what makes it the driver's own."""
+    """A statement in the words of one database: its SQL, and each parameter with what makes it the driver's own."""
 
     sql: str
     parameters: tuple[tuple[str, Callable[[Any], Any] | None], ...]
@@ -25,6 +25,32 @@ class _Worded:
         if self.positional:
             return tuple(values)
         return {name: value for (name, _), value in zip(self.parameters, values, strict=True)}
+
+
+class Presence:
+    """Tells whether a table has a row of a key that is a text.
+
+    Args:
+        table: Name of the table.
+        key: Name of the column.
+    """
+
+    def __init__(self, table: str, key: str) -> None:
+        self._query: Select[Any] = select(literal_column("1")).where(
+            SQLModel.metadata.tables[table].c[key] == bindparam("key")
+        )
+        self._worded: dict[str, _Worded] = {}
+
+    def holds(self, connection: Connection, key: str) -> bool:
+        """Whether there is such a row."""
+        worded = self._worded.get(connection.dialect.name) or self._word(connection.dialect)
+        return connection.exec_driver_sql(worded.sql, worded.bound({"key": key})).first() is not None
+
+    def _word(self, dialect: Dialect) -> _Worded:
+        compiled = self._query.compile(dialect=dialect)
+        worded = _Worded(str(compiled), (("key", None),), compiled.positional)
+        self._worded[dialect.name] = worded
+        return worded
 
 
 class Insertion:

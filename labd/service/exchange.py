@@ -19,7 +19,7 @@ from sqlalchemy import Row, bindparam
 from sqlmodel import Session, SQLModel
 
 from labd.errors import RequestError
-from labd.model.prepared import Insertion
+from labd.model.prepared import Insertion, Presence
 from labd.service.access import Caller, ForbiddenError, Role
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, Message
@@ -30,6 +30,7 @@ P = TypeVar("P", bound=Message)
 # Every change of every client passes here: as rows of the table, not as objects, it takes a quarter of the time.
 _REQUESTS = SQLModel.metadata.tables["request"]
 _RECALL = _REQUESTS.select().where(_REQUESTS.c.request_id == bindparam("id"))
+_KNOWN = Presence("request", "request_id")
 _REMEMBER = Insertion("request")
 
 
@@ -189,9 +190,8 @@ async def once(
 
     def recalled_or_made(session: Session) -> Done:
         connection = session.connection()
-        known = connection.execute(_RECALL, {"id": request_id}).one_or_none()
-        if known is not None:
-            return _recalled(known, digest)
+        if _KNOWN.holds(connection, request_id):
+            return _recalled(connection.execute(_RECALL, {"id": request_id}).one(), digest)
         heed_expiry(sender)
         session.info["actor"] = asked.requester
         done = change(session, asked)

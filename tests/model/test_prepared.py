@@ -9,7 +9,7 @@ from sqlmodel import Session, SQLModel, create_engine
 
 from labd.benchmarks import Mode
 from labd.model.causes import Cause
-from labd.model.prepared import Insertion
+from labd.model.prepared import Insertion, Presence
 from labd.model.states import JobState
 from labd.model.tables import Job, Request
 
@@ -59,9 +59,12 @@ def test_a_row_that_leaves_a_column_out_is_a_mistake(session: Session) -> None:
         JOB.number(session.connection(), {name: value for name, value in ROW.items() if name != "client"})
 
 
-def test_a_table_with_keys_of_its_own_takes_them(session: Session) -> None:
+def test_a_row_with_a_key_of_its_own_comes_back_and_is_known_by_it(session: Session) -> None:
     row = {"request_id": "r1", "verb": "job.submit", "client": "ada", "requester": "ada", "digest": "0"}
     documents = {"params": {"a": [1]}, "reply": {"job_id": 1}, "answered_at": NOW}
     Insertion("request").add(session.connection(), {**row, **documents})
     request = session.get_one(Request, "r1")
     assert (request.params, request.reply, request.answered_at) == ({"a": [1]}, {"job_id": 1}, NOW)
+    known = Presence("request", "request_id")
+    assert known.holds(session.connection(), "r1")
+    assert not known.holds(session.connection(), "r2")
