@@ -73,7 +73,8 @@ async def test_an_operators_days_with_mosquittos_clients_alone(tmp_path: Path) -
     assert {verb for verb, _ in requests} == set(VERBS), "every verb was asked, and no other"
 
     assert before["status"]["state"] == "online"
-    assert {"board/board-1", "board/board-2", "instrument/psu-1"} <= set(before)
+    assert {"board/board-1", "board/board-2"} <= set(before)
+    assert {"board/board-1", "board/board-2", "instrument/psu-1"} <= set(after)
     assert after["board/board-1"]["state"] == "online"
     jobs = {name: document for name, document in after.items() if name.startswith("job/")}
     states_of_jobs = {document["state"] for document in jobs.values()}
