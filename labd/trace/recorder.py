@@ -122,8 +122,14 @@ class TraceRecorder:
         )
 
     def journal(self, record: Record) -> None:
-        """Write down what happened, at once; any thread may. Raises `TraceError`."""
-        self._writer.journal(record)
+        """Write down what happened, at once; any thread may. Raises `TraceError`: after a failure, as that says."""
+        try:
+            self._writer.journal(record)
+        except TraceError:
+            failure = self._failure
+            if failure is None:
+                raise
+            raise TraceError(failure.message, where=failure.where) from failure
 
     async def close(self, deadline_s: float = 30.0) -> TraceSummary:
         """Write all that waits, end the trace, make it durable. The same summary a second time.
