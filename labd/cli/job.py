@@ -25,7 +25,7 @@ from labd.cli.job_watch import watch_job
 from labd.cli.job_why import print_why, time_of
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
-from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobDocument, JobQuery, JobSpec
+from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobAccepted, JobDocument, JobQuery, JobSpec
 
 app = typer.Typer(help="Jobs of a lab.", no_args_is_help=True)
 
@@ -103,14 +103,7 @@ def submit(
         spec = JobSpec.model_validate({key: value for key, value in (given | chosen).items() if value is not None})
     except ValidationError as error:
         raise typer.BadParameter(_first(error)) from error
-    accepted = ask(context, lambda lab: lab.submit(spec))
-    if wait:
-        remarks().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
-        raise _end(_watched(context, accepted.job_id, limit_s, json=False), json=json)
-    if json:
-        print_json(accepted.model_dump(mode="json"))
-    else:
-        results().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
+    _tell_queued(context, ask(context, lambda lab: lab.submit(spec)), limit_s, wait=wait, json=json)
 
 
 @app.command("list")
@@ -208,14 +201,7 @@ def release(
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
     _check_limit(limit_s, wait=wait)
-    accepted = ask(context, lambda lab: lab.release(job_id))
-    if wait:
-        remarks().print(f"job {job_id} is {accepted.state}", markup=False)
-        raise _end(_watched(context, job_id, limit_s, json=False), json=json)
-    if json:
-        print_json(accepted.model_dump(mode="json"))
-    else:
-        results().print(f"job {job_id} is {accepted.state}", markup=False)
+    _tell_queued(context, ask(context, lambda lab: lab.release(job_id)), limit_s, wait=wait, json=json)
 
 
 @app.command()
@@ -226,6 +212,19 @@ def why(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> Non
         print_json(told.model_dump(mode="json"))
     else:
         print_why(told)
+
+
+def _tell_queued(
+    context: typer.Context, accepted: JobAccepted, limit_s: float | None, *, wait: bool, json: bool
+) -> None:
+    """Tell of a job that is queued now, or wait for its end and tell of that."""
+    if wait:
+        remarks().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
+        raise _end(_watched(context, accepted.job_id, limit_s, json=False), json=json)
+    if json:
+        print_json(accepted.model_dump(mode="json"))
+    else:
+        results().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
 
 
 def _watched(context: typer.Context, job_id: int, limit_s: float | None, *, json: bool) -> JobDocument:

@@ -26,6 +26,7 @@ from labd.model.states import BoardState, InstrumentState, RunState
 from labd.model.tables import Board as BoardRow
 from labd.model.tables import Check, Instrument
 from labd.schedule import health
+from labd.schedule.waiting import first_of
 
 CHECKS_MAX = 4
 """Most checks under way at once."""
@@ -283,17 +284,8 @@ class Caretaker:
 
     async def _pause(self, commits: int, longest_s: float) -> None:
         """Wait for something to look at."""
-        waits = {
-            asyncio.create_task(self._news.wait(), name="caretaker-news"),
-            asyncio.create_task(self._database.committed_since(commits), name="caretaker-commits"),
-            asyncio.create_task(self._clock.sleep(longest_s), name="caretaker-due"),
-        }
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-            await asyncio.wait(waits)
+        committed = self._database.committed_since(commits)
+        await first_of("caretaker", self._news.wait(), committed, self._clock.sleep(longest_s))
         await asyncio.sleep(PACE_S)
 
 

@@ -37,6 +37,7 @@ from labd.schedule.order import Assignment, decide
 from labd.schedule.retry import Patience
 from labd.schedule.snapshot import Holder, Snapshot
 from labd.schedule.view import Accounts, Flashed, snapshot_of
+from labd.schedule.waiting import first_of
 
 LOOK_MAX_S = 30.0
 """Longest pause between two decisions: the clock may have been set, s."""
@@ -249,17 +250,8 @@ class Dispatcher:
     async def _pause(self, commits: int, longest_s: float) -> float:
         """Wait until something was said or committed, at most so long; return how long that took, s."""
         began = self._clock.now()
-        waits = {
-            asyncio.create_task(self._news.wait(), name="dispatcher-news"),
-            asyncio.create_task(self._database.committed_since(commits), name="dispatcher-commits"),
-            asyncio.create_task(self._clock.sleep(longest_s), name="dispatcher-due"),
-        }
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-            await asyncio.wait(waits)
+        committed = self._database.committed_since(commits)
+        await first_of("dispatcher", self._news.wait(), committed, self._clock.sleep(longest_s))
         took_s = (self._clock.now() - began).total_seconds()
         return took_s if 0.0 <= took_s <= longest_s else longest_s  # the clock was set: look at everything again
 

@@ -30,6 +30,7 @@ from labd.model.ledger_leases import held_resources
 from labd.model.states import LeasePurpose
 from labd.model.tables import Reservation
 from labd.schedule.snapshot import Holder
+from labd.schedule.waiting import first_of
 from labd.schedule.wishes import Grant, Wish, candidates, decide
 
 LOOK_S = 30.0
@@ -250,13 +251,7 @@ class Warden:
         waits: list[Coroutine[Any, Any, object]] = [self._news.wait(), self._clock.sleep(seconds)]
         if self._wanted:
             waits.append(self._freed(commits))
-        tasks = {asyncio.create_task(each, name="reservations-wait") for each in waits}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        await first_of("warden", *waits)
 
     async def _freed(self, commits: int) -> None:
         """Until a board can be given to somebody who waits, after so many commits."""

@@ -28,6 +28,7 @@ from labd.model.ledger_sweeps import CellJob
 from labd.model.states import NightState, SweepState
 from labd.model.tables import Night, Sweep
 from labd.schedule.nights import Overlap, Terms, fire, next_due
+from labd.schedule.waiting import first_of
 
 LOOK_S = 30.0
 """Longest pause between two looks at the clock, s."""
@@ -332,13 +333,7 @@ class Sweeper:
         ]
         if nights:
             waits.append(self._gathered(commits))
-        tasks = [asyncio.create_task(wait, name="sweeper-rest") for wait in waits]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await first_of("sweeper", *waits)
 
     async def _gathered(self, commits: int) -> None:
         await self._database.committed_since(commits)

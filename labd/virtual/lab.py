@@ -98,7 +98,7 @@ class VirtualLab:
                 stderr=out,
                 env={**os.environ, "NOTIFY_SOCKET": "@" + address[1:]},
             )
-        await _ready(self._daemon, self._notices, log)
+        await daemon_ready(self._daemon, self._notices, log)
 
     async def kill_daemon(self) -> None:
         """End the daemon as a power cut of the host would."""
@@ -110,7 +110,7 @@ class VirtualLab:
     async def stop_daemon(self) -> int | None:
         """Ask the daemon to stop, and return its exit status; None if there is none."""
         try:
-            return None if self._daemon is None else await _stop(self._daemon)
+            return None if self._daemon is None else await end_process(self._daemon)
         finally:
             self._close_notices()
 
@@ -154,7 +154,7 @@ async def virtual_lab(folder: Path, *, rack_toml: str, speed: float) -> AsyncIte
         finally:
             await lab.stop_daemon()
     finally:
-        await _stop(process)
+        await end_process(process)
 
 
 async def _endpoints(process: asyncio.subprocess.Process, path: Path, log: Path) -> Endpoints:
@@ -170,8 +170,8 @@ async def _endpoints(process: asyncio.subprocess.Process, path: Path, log: Path)
     raise UnreachableError(f"ended with status {process.returncode}", where="rack", remedy=f"read {log}")
 
 
-async def _ready(process: asyncio.subprocess.Process, notices: socket.socket, log: Path) -> None:
-    """Wait for the daemon's `READY=1`, or its end."""
+async def daemon_ready(process: asyncio.subprocess.Process, notices: socket.socket, log: Path) -> None:
+    """Wait until a daemon has said `READY=1` to `notices`. Raises `UnreachableError` if it ends, or is late."""
     loop = asyncio.get_running_loop()
     ended = asyncio.create_task(process.wait(), name="daemon-ended")
     told = asyncio.create_task(_told_ready(loop, notices), name="daemon-ready")
@@ -193,8 +193,8 @@ async def _told_ready(loop: asyncio.AbstractEventLoop, notices: socket.socket) -
         pass
 
 
-async def _stop(process: asyncio.subprocess.Process) -> int:
-    """SIGTERM, and SIGKILL for one that does not end by it."""
+async def end_process(process: asyncio.subprocess.Process) -> int:
+    """SIGTERM, and SIGKILL for one that does not end by it; return its exit status."""
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from tests.fast_clock import Anchor
 from tests.fortnight.calendar import DAYS, START
 from tests.fortnight.ledger import ledger
 from tests.fortnight.story import ADDED, BOARD_KEYS, BOARDS, LAB_KEYS, Fortnight, Seen
-from tests.light.books import Books, Line, document, show
+from tests.light.books import Books, Line, close
 from tests.light.caller import calling
 from tests.light.lab import LAB, light_lab
 
@@ -63,14 +62,7 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = asyncio.run(fortnight(arguments.days, speed=arguments.speed, keep=arguments.keep))
     print(file=sys.stderr)
-    text = json.dumps(document(lines), indent=1)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(text + "\n", encoding="utf-8")
-    if arguments.json:
-        print(text)
-    else:
-        show(lines, f"{arguments.days} days")
-    return 0 if all(line.balanced for line in lines) else 1
+    return close(lines, f"{arguments.days} days", OUT, as_json=arguments.json)
 
 
 if __name__ == "__main__":

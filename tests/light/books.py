@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
@@ -149,11 +150,13 @@ def table(lines: Sequence[Line], title: str) -> Table:
     return shown
 
 
-def show(lines: Sequence[Line], title: str) -> None:
-    """Print the table."""
-    Console(width=160).print(table(lines, title))
-
-
-def document(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """The lines, for scripts."""
-    return [asdict(line) for line in lines]
+def close(lines: Sequence[Line], title: str, out: Path, *, as_json: bool) -> int:
+    """Keep the lines in `out` and print them; return the exit status, which is 1 if one does not balance."""
+    text = json.dumps([asdict(line) for line in lines], indent=1)
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        print(text)
+    else:
+        Console(width=160).print(table(lines, title))
+    return 0 if all(line.balanced for line in lines) else 1

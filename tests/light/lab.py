@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from labd.virtual.lab import daemon_ready, end_process
 from tests.fast_clock import Anchor
 from tests.light.broker import KeepingMosquitto, keeping_mosquitto
 from tests.light.faults import Faults, Order, RackTold
@@ -22,7 +23,6 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 LAB = "light"
 START_S = 60.0
-STOP_S = 60.0
 
 
 class LightLab:
@@ -114,16 +114,7 @@ class LightLab:
                 stdout=out,
                 stderr=out,
             )
-            ended = asyncio.create_task(self.daemon.wait(), name="daemon-ended")
-            ready = asyncio.create_task(_ready(notices), name="daemon-ready")
-            try:
-                await asyncio.wait({ended, ready}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-                if not ready.done():
-                    raise RuntimeError(f"the daemon is not ready: {self.log.read_text()[-4000:]}")
-            finally:
-                for task in (ended, ready):
-                    task.cancel()
-                await asyncio.wait({ended, ready})
+            await daemon_ready(self.daemon, notices, self.log)
 
     async def kill_daemon(self) -> None:
         """End it as a power cut of the host would."""
@@ -133,7 +124,7 @@ class LightLab:
 
     async def stop_daemon(self) -> int | None:
         """Ask it to stop and return its status; None if there is none."""
-        return None if self.daemon is None else await _stop(self.daemon)
+        return None if self.daemon is None else await end_process(self.daemon)
 
     def reload(self) -> None:
         """Have it read `lab.toml` again."""
@@ -195,23 +186,4 @@ async def _rack(folder: Path, boards: int, speed: float) -> AsyncIterator[None]:
                 raise RuntimeError(f"the rack is not ready: {(folder / 'rack.log').read_text()}")
         yield
     finally:
-        await _stop(process)
-
-
-async def _ready(notices: socket.socket) -> None:
-    while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notices, 4096):
-        pass
-
-
-async def _stop(process: asyncio.subprocess.Process) -> int:
-    """SIGTERM, and SIGKILL for one that does not end by it."""
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-    assert process.returncode is not None
-    return process.returncode
+        await end_process(process)

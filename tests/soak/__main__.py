@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fast_clock import Anchor
-from tests.light.books import Books, Line, document, show
+from tests.light.books import Books, Line, close
 from tests.light.caller import calling
 from tests.light.lab import LAB, light_lab
 from tests.light.vitals import Vitals
@@ -98,14 +97,7 @@ def main() -> int:
     arguments = parser.parse_args()
     lines = asyncio.run(soak(arguments.runs, boards=arguments.boards, rate_hz=arguments.rate, keep=arguments.keep))
     print(file=sys.stderr)
-    text = json.dumps(document(lines), indent=1)
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(text + "\n", encoding="utf-8")
-    if arguments.json:
-        print(text)
-    else:
-        show(lines, f"{arguments.runs} jobs")
-    return 0 if all(line.balanced for line in lines) else 1
+    return close(lines, f"{arguments.runs} jobs", OUT, as_json=arguments.json)
 
 
 if __name__ == "__main__":
