@@ -49,13 +49,13 @@ from labd.schedule.dispatcher import Dispatcher, terms_of
 from labd.schedule.reservations import Granting, Warden
 from labd.schedule.snapshot import Holder
 from labd.schedule.sweeper import Sweeper
-from labd.service.care import LabCare
+from labd.service.health.care import LabCare
 from labd.service.lab import Lab
+from labd.service.queue.work import LabWork
 from labd.service.reload import Reloader
-from labd.service.report_files import Morning
-from labd.service.session_import import sweep_imports
-from labd.service.sweep_work import LabSweeps
-from labd.service.work import LabWork
+from labd.service.reports.files import Morning
+from labd.service.sessions.importing import sweep_imports
+from labd.service.sweeps.work import LabSweeps
 from labd.web.server import serve_traces
 
 Reread = Callable[[], LabConfig]

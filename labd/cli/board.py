@@ -12,7 +12,7 @@ from labd.cli.completion import complete_board
 from labd.cli.connection import OverdueError, ask
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, results
 from labd.mqtt.client import LabClient
-from labd.service.health_messages import BoardDetail, BoardRef, BoardWithdrawal, CheckDocument
+from labd.service.health.messages import BoardDetail, BoardRef, BoardWithdrawal, CheckDocument
 from labd.service.messages import BoardDocument, Message
 
 app = typer.Typer(help="The boards of a lab.", no_args_is_help=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labd.cli.table import local_time, print_table, quantity, results
-from labd.service.health_messages import BoardDetail, CheckDocument
+from labd.service.health.messages import BoardDetail, CheckDocument
 from labd.service.messages import BoardDocument, EventDocument
 
 _UNITS = {"a": "A", "v": "V", "s": "s", "hz": "Hz"}

@@ -18,11 +18,11 @@ from labd.cli.connection import chosen
 from labd.errors import LabError
 from labd.model.states import JobState, ReservationState
 from labd.mqtt.client import LabClient
-from labd.service.health_messages import InstrumentPage, InstrumentQuery
+from labd.service.health.messages import InstrumentPage, InstrumentQuery
 from labd.service.messages import JobQuery, JobSummary
-from labd.service.reservation_messages import ReservationPage, ReservationQuery
-from labd.service.sweep_messages import SweepPage, SweepQuery
-from labd.service.trace_messages import TraceQuery
+from labd.service.reservations.messages import ReservationPage, ReservationQuery
+from labd.service.sweeps.messages import SweepPage, SweepQuery
+from labd.service.traces.messages import TraceQuery
 
 DEADLINE_S = 1.0
 """Longest that a shell waits for the lab, s."""

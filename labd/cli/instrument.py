@@ -10,7 +10,7 @@ from labd.cli.board_view import print_changes
 from labd.cli.completion import complete_instrument
 from labd.cli.connection import ask
 from labd.cli.table import counted, local_time, print_json, print_table, results
-from labd.service.health_messages import (
+from labd.service.health.messages import (
     InstrumentDetail,
     InstrumentPage,
     InstrumentQuery,

@@ -16,7 +16,7 @@ from labd.cli.table import counted, local_time, print_json, print_table, remarks
 from labd.model.states import ReservationState
 from labd.mqtt.client import LabClient
 from labd.service.messages import NUMBER_MAX, BoardChoice
-from labd.service.reservation_messages import (
+from labd.service.reservations.messages import (
     ReservationDocument,
     ReservationExtension,
     ReservationHandOver,

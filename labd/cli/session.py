@@ -40,7 +40,7 @@ def score(
     """
     # these load scipy, which would slow down every other command
     from labd.cli.session_view import print_session, session_document  # noqa: PLC0415
-    from labd.service.sessions import score_sessions  # noqa: PLC0415
+    from labd.service.sessions.scoring import score_sessions  # noqa: PLC0415
 
     try:
         scores = score_sessions(path)

@@ -7,8 +7,8 @@ from typing import Any
 
 from labd.cli.table import plus_minus, print_table
 from labd.score.uncertainty import Estimate, TermName
-from labd.service.session_windows import WindowFigures
-from labd.service.sessions import Compared, SessionScore
+from labd.service.sessions.scoring import Compared, SessionScore
+from labd.service.sessions.windows import WindowFigures
 
 _WINDOWS_OWN = (TermName.EDGE_PLACEMENT, TermName.EDGE_SAMPLE, TermName.NOISE)
 """What is uncertain of each window by itself: where its edges lie, and the digits of its samples."""

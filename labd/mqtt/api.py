@@ -21,10 +21,10 @@ from labd.service.messages import (
     Offline,
     ProgressDocument,
 )
-from labd.service.report_messages import MorningReport
+from labd.service.reports.messages import MorningReport
 from labd.service.requests import VERBS
-from labd.service.reservation_messages import ReservationDocument
-from labd.service.sweep_messages import SweepDocument
+from labd.service.reservations.messages import ReservationDocument
+from labd.service.sweeps.messages import SweepDocument
 
 Json = dict[str, Any]
 

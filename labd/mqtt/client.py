@@ -40,8 +40,8 @@ from labd.service.messages import (
     ProgressDocument,
     Reply,
 )
-from labd.service.queue_messages import WhyDocument
-from labd.service.trace_messages import (
+from labd.service.queue.messages import WhyDocument
+from labd.service.traces.messages import (
     Collected,
     TraceCollection,
     TraceDetails,

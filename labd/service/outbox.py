@@ -15,10 +15,10 @@ from labd.model.tables import LIVE_JOBS, Event, Job, Mark, Run
 from labd.service.documents import event_document, job_documents
 from labd.service.lab import Lab
 from labd.service.messages import EventDocument, Told
-from labd.service.report_requests import REPORTS
-from labd.service.reservation_requests import RESERVATIONS
+from labd.service.reports.requests import REPORTS
+from labd.service.reservations.requests import RESERVATIONS
 from labd.service.shelf import BOARDS, INSTRUMENTS, Shelf, Shown
-from labd.service.sweep_documents import SWEEPS
+from labd.service.sweeps.documents import SWEEPS
 
 BATCH = 100
 """Most events of one batch."""

@@ -10,15 +10,15 @@ from sqlmodel import Session
 from labd.service.audit import AUDIT_VERBS
 from labd.service.documents import board_documents
 from labd.service.exchange import Query, Verb
-from labd.service.health_requests import HEALTH_VERBS
+from labd.service.health.requests import HEALTH_VERBS
 from labd.service.lab import Lab
 from labd.service.lab_requests import LAB_VERBS
 from labd.service.messages import BoardPage, BoardQuery, Envelope, Message
-from labd.service.queue_requests import QUEUE_VERBS
-from labd.service.report_requests import REPORT_VERBS
-from labd.service.reservation_requests import RESERVATION_VERBS
-from labd.service.sweep_requests import SWEEP_VERBS
-from labd.service.trace_requests import TRACE_VERBS
+from labd.service.queue.requests import QUEUE_VERBS
+from labd.service.reports.requests import REPORT_VERBS
+from labd.service.reservations.requests import RESERVATION_VERBS
+from labd.service.sweeps.requests import SWEEP_VERBS
+from labd.service.traces.requests import TRACE_VERBS
 
 
 def list_boards(lab: Lab, session: Session, query: BoardQuery) -> Message:

@@ -23,7 +23,7 @@ from labd.model.migrations import upgrade
 from labd.model.states import BoardState
 from labd.model.tables import Job, Run
 from labd.service.messages import JobSpec
-from labd.service.work import LabWork
+from labd.service.queue.work import LabWork
 from labd.virtual.config import demo_rack
 from labd.virtual.endpoints import lab_toml
 from labd.virtual.lab import firmware_toml

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labd.cli.sweep_file import read_sweep
+from labd.cli.sweep.file import read_sweep
 from labd.errors import ConfigError
-from labd.service.sweep_messages import SweepCreate
+from labd.service.sweeps.messages import SweepCreate
 from tests.cli.served import labctl, labctl_here, served_lab
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "guides" / "night-sweep.toml"

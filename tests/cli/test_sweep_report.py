@@ -8,8 +8,8 @@ import pytest
 from sqlmodel import Session
 
 from labd.clock import WALL
-from labd.service.report_files import Morning, paths_of, write_report
-from labd.service.report_messages import MorningReport, read_report
+from labd.service.reports.files import Morning, paths_of, write_report
+from labd.service.reports.messages import MorningReport, read_report
 from tests.cli.served import Served, labctl, served_lab
 from tests.service.nights import Nights
 

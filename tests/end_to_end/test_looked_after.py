@@ -9,7 +9,7 @@ from pathlib import Path
 from labd.benchmarks import Mode
 from labd.model.states import BoardState, InstrumentState
 from labd.mqtt.client import LabClient
-from labd.service.health_messages import BoardDetail, BoardRef, BoardWithdrawal, InstrumentPage, InstrumentQuery
+from labd.service.health.messages import BoardDetail, BoardRef, BoardWithdrawal, InstrumentPage, InstrumentQuery
 from labd.service.messages import BoardDocument
 from tests.end_to_end.labs import Scene, ended, scene, spec
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labd.service.requests import VERBS
-from labd.service.session_inbox import put_into_inbox
+from labd.service.sessions.inbox import put_into_inbox
 from labd.trace.sessions.folders import find_sessions
 from tests.brokers import program
 from tests.end_to_end.labs import ENDED_S, Scene

@@ -9,7 +9,7 @@ from pathlib import Path
 from labd.benchmarks import Mode
 from labd.model.states import BoardState, JobState, ReservationState
 from labd.service.messages import BoardChoice
-from labd.service.reservation_messages import ReservationDocument, ReservationRequest
+from labd.service.reservations.messages import ReservationDocument, ReservationRequest
 from tests.cli.served import labctl
 from tests.end_to_end.labs import ANSWER_S, Scene, ended, scene, spec
 from tests.end_to_end.test_reload import board, measuring

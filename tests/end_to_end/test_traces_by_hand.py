@@ -18,7 +18,7 @@ import pytest
 from labd.benchmarks import Mode
 from labd.keep.archive import Archive
 from labd.model.states import JobState
-from labd.service.trace_messages import TraceDetails
+from labd.service.traces.messages import TraceDetails
 from labd.trace.export.formats import Format
 from labd.trace.seal import verify
 from tests.cli.served import Ended, ended, labctl, started

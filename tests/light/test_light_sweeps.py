@@ -13,7 +13,7 @@ from sqlmodel import Session, col, create_engine, select
 
 from labd.model.states import JobState, NightState
 from labd.model.tables import Job, Night
-from labd.service.report_messages import RETAINED_MAX_BYTES, read_report
+from labd.service.reports.messages import RETAINED_MAX_BYTES, read_report
 from tests.light.caller import calling
 from tests.light.lab import LAB, LightLab, light_lab
 from tests.light.test_light_boards import folder

@@ -16,10 +16,10 @@ from labd.config import Lab as LabSection
 from labd.model.causes import Cause
 from labd.model.states import BoardState, JobState, RunState
 from labd.score.regression import Baseline, CellKey, Quantity, Reading
-from labd.service.morning import report_on
-from labd.service.night_record import GoldenRow, JobRow, NightRecord, RunRow
-from labd.service.report_files import write_report
-from labd.service.report_messages import MorningReport
+from labd.service.reports.files import write_report
+from labd.service.reports.messages import MorningReport
+from labd.service.reports.morning import report_on
+from labd.service.reports.night_record import GoldenRow, JobRow, NightRecord, RunRow
 
 BOARDS = tuple(f"l4r5zi-{number:02d}" for number in range(1, 21))
 BENCHMARKS = {"kws01": 180e-6, "vww01": 1250e-6, "ad01": 22e-6}

@@ -14,13 +14,13 @@ from typing import Any
 
 from labd.service.answer import answer
 from labd.service.sender import sender_of
-from labd.service.session_import import sweep_imports
+from labd.service.sessions.importing import sweep_imports
 from tests.service.labs import open_lab
 
 WATCHED = (
-    "labd/service/session_import.py",
-    "labd/service/session_inbox.py",
-    "labd/service/session_job.py",
+    "labd/service/sessions/importing.py",
+    "labd/service/sessions/inbox.py",
+    "labd/service/sessions/job.py",
     "labd/model/ledger_imports.py",
     "labd/trace/sessions/convert.py",
     "labd/trace/seal.py",

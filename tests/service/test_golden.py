@@ -15,7 +15,7 @@ from labd.model.causes import Ending
 from labd.model.states import BoardState, CheckTrigger
 from labd.model.tables import Board, Event, Job, Score
 from labd.schedule.match import Requirement
-from labd.service.golden import GoldenJobs
+from labd.service.health.golden import GoldenJobs
 from tests.service.labs import NOW, bring_up, config, open_lab
 
 DAY_S = 86_400.0

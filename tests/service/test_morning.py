@@ -18,9 +18,9 @@ from labd.model.states import BoardState, CheckTrigger, InstrumentState, JobStat
 from labd.model.tables import Check, Score
 from labd.score.regression import Direction, Quantity
 from labd.service.lab import Lab
-from labd.service.morning import report_on
-from labd.service.night_record import read_night
-from labd.service.report_messages import Mood, MorningReport, fitted, read_report
+from labd.service.reports.messages import Mood, MorningReport, fitted, read_report
+from labd.service.reports.morning import report_on
+from labd.service.reports.night_record import read_night
 from tests.service.labs import bring_up, config, open_lab
 from tests.service.nights import CELLS, DUE, Nights
 

@@ -16,10 +16,10 @@ from labd.model.tables import Event, Night
 from labd.score.regression import Baseline, CellKey, Direction, Quantity, Reading, judge
 from labd.score.sequential import Watch
 from labd.service.lab import Lab
-from labd.service.report_files import Morning, paths_of
-from labd.service.report_messages import MorningReport, Reason
-from labd.service.report_page import page
-from labd.service.report_text import markdown
+from labd.service.reports.files import Morning, paths_of
+from labd.service.reports.messages import MorningReport, Reason
+from labd.service.reports.page import page
+from labd.service.reports.text import markdown
 from tests.service import fortnight
 from tests.service.labs import bring_up, open_lab
 from tests.service.nights import Nights

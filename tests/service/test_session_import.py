@@ -27,9 +27,9 @@ from labd.service.answer import answer
 from labd.service.lab import Lab
 from labd.service.messages import Reply
 from labd.service.sender import sender_of
-from labd.service.session_import import sweep_imports
-from labd.service.session_inbox import INBOX, STAGING, put_into_inbox, unpack
-from labd.service.sessions import score_session
+from labd.service.sessions.importing import sweep_imports
+from labd.service.sessions.inbox import INBOX, STAGING, put_into_inbox, unpack
+from labd.service.sessions.scoring import score_session
 from labd.trace.reader import Trace as OpenTrace
 from labd.trace.seal import verify
 from labd.trace.sessions.convert import session_digest

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labd.errors import LabError
 from labd.score.uncertainty import TermName
-from labd.service.sessions import score_sessions
+from labd.service.sessions.scoring import score_sessions
 from labd.trace.sessions.published import SessionError
 from tests.trace.sessions.published_folders import EnergyRunnerSession, MlcommonsSession, reference, write_trace
 

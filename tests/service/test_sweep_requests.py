@@ -19,7 +19,7 @@ from labd.service.lab import Lab
 from labd.service.messages import Reply
 from labd.service.outbox import everything, read_news
 from labd.service.sender import Origin, sender_of
-from labd.service.sweep_work import LabSweeps
+from labd.service.sweeps.work import LabSweeps
 from tests.service.labs import NOW, bring_up, open_lab
 
 GOOD: dict[str, Any] = {

@@ -28,7 +28,7 @@ from labd.service.messages import (
     Offline,
     ProgressDocument,
 )
-from labd.service.reservation_messages import ReservationDocument
+from labd.service.reservations.messages import ReservationDocument
 
 FILTERS = ("board/+", "instrument/+", "reservation/+", "job/+/progress", "event")
 DRAW_EVERY_S = 0.25

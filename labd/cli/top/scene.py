@@ -16,7 +16,7 @@ from labd.service.messages import (
     Offline,
     ProgressDocument,
 )
-from labd.service.reservation_messages import ReservationDocument
+from labd.service.reservations.messages import ReservationDocument
 
 RATE_WINDOW = timedelta(minutes=10)
 """Over how long the throughput is taken."""

@@ -18,7 +18,7 @@ from labd.cli.table import counted, local_time
 from labd.cli.top.scene import RATE_WINDOW, Scene
 from labd.model.states import BoardState, InstrumentState
 from labd.service.messages import BoardDocument, EventDocument, LabStatus, Offline, ProgressDocument
-from labd.service.reservation_messages import ReservationDocument
+from labd.service.reservations.messages import ReservationDocument
 
 _COLOURS = {
     BoardState.ONLINE: "green",

@@ -13,8 +13,8 @@ from labd.cli.connection import Choice, connection_of, run, stop
 from labd.cli.table import print_json, print_table, quantity, results
 from labd.config import load
 from labd.errors import ConfigError, LabError
-from labd.service.session_inbox import put_into_inbox, unpack
-from labd.service.trace_messages import SessionImported, SessionRef
+from labd.service.sessions.inbox import put_into_inbox, unpack
+from labd.service.traces.messages import SessionImported, SessionRef
 from labd.trace.sessions.folders import find_sessions
 from labd.trace.sessions.published import Session
 

@@ -12,7 +12,7 @@ from labd.cli.connection import ask
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, quantity, remarks, results
 from labd.keep.names import TraceIdError, checked_id
 from labd.keep.retention import Way
-from labd.service.trace_messages import Collected, GoingDocument, TraceSummary
+from labd.service.traces.messages import Collected, GoingDocument, TraceSummary
 
 
 def checked_name(name: str) -> str:

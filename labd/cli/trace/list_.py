@@ -12,7 +12,7 @@ from labd.cli.connection import ask
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, remarks
 from labd.model.states import TraceState
 from labd.service.messages import NUMBER_MAX
-from labd.service.trace_messages import TraceQuery, TraceSummary
+from labd.service.traces.messages import TraceQuery, TraceSummary
 
 
 def list_(

@@ -10,12 +10,12 @@ import typer
 from drivers.api import Column
 from labd.cli.completion import complete_trace
 from labd.cli.connection import ask, run
-from labd.cli.job_view import figures
+from labd.cli.job.view import figures
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, results
 from labd.cli.trace.list_ import place
 from labd.cli.trace.place import is_folder
 from labd.keep.names import TraceIdError, checked_id
-from labd.service.trace_messages import TraceDetails
+from labd.service.traces.messages import TraceDetails
 from labd.trace.reader import Trace
 
 _UNITS = {"current": "A", "voltage": "V", "power": "W", "energy": "J"}

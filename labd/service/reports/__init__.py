@@ -1,0 +1,1 @@
+"""Morning reports: made from the database, then written as page, text and plot."""

@@ -1,0 +1,1 @@
+"""Boards for people: what reservations can be asked."""

@@ -1,0 +1,1 @@
+"""Published sessions: scored as they lie, and taken into a lab."""

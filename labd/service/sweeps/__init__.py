@@ -1,0 +1,1 @@
+"""Sweeps: their requests, and what becomes of a sweep's text."""

@@ -1,0 +1,1 @@
+"""Traces: what can be asked of them."""
