@@ -35,6 +35,7 @@ from drivers.api import (
 from labd import config
 from labd.bench.shield import shielded
 from labd.clock import WALL, Clock
+from labd.errors import StoreError
 from labd.model import ledger_health
 from labd.model.database import Database
 from labd.model.ledger_lab import REMOVED
@@ -152,6 +153,7 @@ class Devices:
 
         Raises:
             ConnectError: the output is not known to be off yet.
+            StoreError: nor is it, and the database does not note how the instrument was found.
         """
         slot = self._slot(instrument_id)
         slot.debts.add(channel)
@@ -290,13 +292,13 @@ class Devices:
                 await self._close(slot)
 
     async def _collect(self) -> None:
-        """Try to switch off what is owed until nothing is."""
+        """Try to switch off what is owed until nothing is, also while the database refuses to note what is found."""
         while owing := [name for name, slot in self._slots.items() if slot.debts]:
             await asyncio.sleep(DEBT_S)
             for instrument_id in owing:
                 try:
                     await self.supply(instrument_id)
-                except ConnectError as error:
+                except (ConnectError, StoreError) as error:
                     self._log.warning("output_still_on", instrument=instrument_id, error=str(error))
 
     def _slot(self, instrument_id: str) -> _Slot:

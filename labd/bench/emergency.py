@@ -10,6 +10,7 @@ from drivers.api import ConnectError
 from labd.bench.devices import Devices
 from labd.bench.outputs import Outputs, wired_outputs
 from labd.config import Board, LiveConfig
+from labd.errors import StoreError
 
 OFF_S = 20.0
 """Longest wait for a board's output to go off, s: time for a dead connection to be found and opened anew."""
@@ -20,7 +21,7 @@ async def darken(devices: Devices, board: Board) -> bool:
     try:
         async with asyncio.timeout(OFF_S):
             await devices.switch_off(board.supply.instrument, board.supply.channel)
-    except (ConnectError, TimeoutError) as error:
+    except (ConnectError, StoreError, TimeoutError) as error:
         structlog.get_logger().error("output_off_failed", board=board.id, error=str(error))
         return False
     return True
@@ -55,11 +56,14 @@ class EmergencyOff:
             self._log.warning("outputs_switched_off")
 
     async def _switch_off(self, outputs: Outputs) -> None:
-        """Opening, checking and switching have deadlines of the devices' own."""
+        """Opening, checking and switching have deadlines of the devices' own.
+
+        What the database refuses to note keeps no output on: neither this one nor the others.
+        """
         for channel in outputs.channels:
             try:
                 await self._devices.switch_off(outputs.instrument.id, channel)
-            except ConnectError as error:
+            except (ConnectError, StoreError) as error:
                 self._log.error(
                     "output_off_failed", instrument=outputs.instrument.id, channel=channel, error=str(error)
                 )
