@@ -254,9 +254,10 @@ def return_board(session: Session, board_id: str, reason: str, now: datetime) ->
         set_board_state(session, board_id, BoardState.SUSPECT, reason, now)
         board.strikes = 0
         board.returned_at = now
+    else:  # it stays in quarantine until it passes
+        note(session, now, kind="board", subject=board_id, state=board.state, reason=reason, board_id=board_id)
     board.check_due_at, board.check_trigger = now, CheckTrigger.RETURN
     session.add(board)
-    note(session, now, kind="board", subject=board_id, state=board.state, reason=reason, board_id=board_id)
     return board
 
 

@@ -122,6 +122,15 @@ async def test_maintenance_of_a_busy_board_stands_and_its_run_goes_on_to_its_end
     assert (await row(lab)).check_trigger is CheckTrigger.RETURN
 
 
+@pytest.mark.parametrize(("verb", "left"), [("board.maintain", "suspect"), ("board.quarantine", "quarantined")])
+async def test_a_return_is_told_once(lab: Lab, verb: str, left: str) -> None:
+    await ask(lab, verb, id="b1", reason="new probe")
+    await ask(lab, "board.return", request_id="r2", id="b1")
+    changes = (await ask(lab, "board.get", id="b1"))["changes"]
+    told = [change["state"] for change in changes if change["reason"] == "returned by ada: to be checked"]
+    assert told == [left]
+
+
 async def test_a_quarantine_by_hand_survives_a_run_that_fails(lab: Lab) -> None:
     run_id = await start_run(lab)
     await ask(lab, "board.quarantine", id="b1", reason="smells")
