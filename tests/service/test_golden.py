@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,11 +13,12 @@ from sqlmodel import Session, col, select
 from labd.benchmarks import Mode
 from labd.config import Health, LiveConfig
 from labd.model import ledger, ledger_measures
-from labd.model.causes import Ending
-from labd.model.states import BoardState, CheckTrigger
+from labd.model.causes import Cause, Ending
+from labd.model.states import BoardState, CheckTrigger, JobState
 from labd.model.tables import Board, Event, Job, Score
 from labd.schedule.match import Requirement
 from labd.service.health.golden import GoldenJobs
+from labd.service.lab import Lab
 from tests.service.labs import NOW, bring_up, config, open_lab
 
 DAY_S = 86_400.0
@@ -37,6 +40,16 @@ class HandClock:
         self.at += timedelta(seconds=seconds)
 
 
+@asynccontextmanager
+async def measured_lab(folder: Path) -> AsyncIterator[tuple[Lab, GoldenJobs, HandClock]]:
+    """A lab with a golden job a day on its board `b1`, and the clock that makes it due."""
+    async with open_lab(folder) as (lab, _):
+        await bring_up(lab)
+        live = LiveConfig(config(folder).model_copy(update={"health": Health(golden="digits01")}))
+        clock = HandClock()
+        yield lab, GoldenJobs(live, lab.database, clock), clock
+
+
 def complete(session: Session, at: datetime, energy_j: float) -> None:
     """Run the golden job that waits, to this result."""
     job = session.exec(select(Job).where(Job.state == "queued").order_by(col(Job.id))).one()
@@ -51,11 +64,7 @@ def complete(session: Session, at: datetime, energy_j: float) -> None:
 async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_its_board_suspect(
     tmp_path: Path,
 ) -> None:
-    async with open_lab(tmp_path) as (lab, _):
-        await bring_up(lab)
-        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
-        clock = HandClock()
-        golden = GoldenJobs(live, lab.database, clock)
+    async with measured_lab(tmp_path) as (lab, golden, clock):
         for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.02e-6):
             assert await golden.tend()
             assert not await golden.tend(), "one waits already"
@@ -75,11 +84,7 @@ async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_
 
 
 async def test_a_result_that_is_off_is_not_forgotten_because_the_board_has_its_next_run(tmp_path: Path) -> None:
-    async with open_lab(tmp_path) as (lab, _):
-        await bring_up(lab)
-        live = LiveConfig(config(tmp_path).model_copy(update={"health": Health(golden="digits01")}))
-        clock = HandClock()
-        golden = GoldenJobs(live, lab.database, clock)
+    async with measured_lab(tmp_path) as (lab, golden, clock):
         for energy_j in (1.00e-6, 1.01e-6, 0.99e-6, 1.08e-6):
             await golden.tend()
             await lab.database.write(partial(complete, at=clock.at, energy_j=energy_j))
@@ -133,6 +138,33 @@ async def test_a_golden_job_that_waits_long_for_its_board_is_not_doubled(tmp_pat
                 ledger.cancel_job(session, job.id, NOW)
 
         await lab.database.write(others)
+        assert not await golden.tend()
+
+
+async def test_a_parked_golden_job_gives_its_place_to_the_next_one(tmp_path: Path) -> None:
+    async with measured_lab(tmp_path) as (lab, golden, clock):
+        assert await golden.tend()
+        failed = Ending(Cause.POISON, "it failed where others did well")
+        await lab.database.write(lambda session: ledger.park_job(session, 1, failed, clock.at))
+        assert not await golden.tend(), "the next one is not due yet"
+        clock.at += timedelta(seconds=DAY_S)
+        assert await golden.tend()
+        assert not await golden.tend(), "one waits"
+        parked, waiting = await lab.database.read(lambda session: list(session.exec(select(Job).order_by(col(Job.id)))))
+        assert (parked.state, parked.detail) == (JobState.CANCELLED, "golden job 2 took its place")
+        assert waiting.state is JobState.QUEUED
+
+
+async def test_a_parked_golden_job_that_is_released_is_waited_for(tmp_path: Path) -> None:
+    async with measured_lab(tmp_path) as (lab, golden, clock):
+        assert await golden.tend()
+
+        def looked_at(session: Session) -> None:
+            ledger.park_job(session, 1, Ending(Cause.POISON), clock.at)
+            ledger.release_job(session, 1, clock.at)
+
+        await lab.database.write(looked_at)
+        clock.at += timedelta(seconds=DAY_S)
         assert not await golden.tend()
 
 

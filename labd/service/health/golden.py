@@ -36,6 +36,8 @@ _OWN = text("requester = 'labd'")
 """Word for word the condition of the index `job_of_labd`."""
 _LIVE = text("state IN ('queued', 'running', 'parked')")
 """And that of `job_live`."""
+_UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
+"""Golden jobs that the next one waits for; a parked one would stop the measurement until a person comes by."""
 _EXPANDED = 2.0
 """Coverage factor of the uncertainty that a result is judged with."""
 
@@ -67,9 +69,11 @@ class GoldenJobs:
         queued = False
         for board in config.board:
             if board.id in boards and _is_due(config, board, jobs[board.id], now):
-                await self._database.write(partial(_submit, config=config, board=board, now=now))
-                self._log.info("golden_job_queued", board=board.id)
-                queued = True
+                parked = [job.id for job in jobs[board.id] if job.state is JobState.PARKED and job.id is not None]
+                take_turn = partial(_take_turn, config=config, board=board, parked=parked, now=now)
+                if await self._database.write(take_turn):
+                    self._log.info("golden_job_queued", board=board.id, instead_of=parked)
+                    queued = True
         return queued
 
     async def _judge(self, board_id: str, own: Iterable[Job]) -> None:
@@ -124,15 +128,28 @@ def _is_due(config: LabConfig, board: Board, own: list[Job], now: datetime) -> b
     benchmark = config.health.golden
     if benchmark not in BENCHMARKS or not board.can(Mode.ENERGY):
         return False
-    if config.firmware_for(board, benchmark, Mode.ENERGY) is None or any(not job.state.ended for job in own):
+    if config.firmware_for(board, benchmark, Mode.ENERGY) is None or any(job.state in _UNDER_WAY for job in own):
         return False
     return not own or own[-1].submitted_at + timedelta(seconds=config.health.golden_every_s) <= now
 
 
-def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime) -> None:
+def _take_turn(session: Session, *, config: LabConfig, board: Board, parked: Iterable[int], now: datetime) -> bool:
+    """Queue a golden job, and end those before it that are parked; False if one of them has been released meanwhile."""
+    laid_aside = [ledger.job_row(session, job_id) for job_id in parked]
+    if any(job.state in _UNDER_WAY for job in laid_aside):
+        return False
+    number = _submit(session, config=config, board=board, now=now)
+    for job in laid_aside:
+        if job.state is JobState.PARKED and job.id is not None:
+            ledger.cancel_job(session, job.id, now).detail = f"golden job {number} took its place"
+    return True
+
+
+def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime) -> int:
+    """Queue a golden job; its number."""
     benchmark = BENCHMARKS[config.health.golden or ""]
     spec = JobSpec(benchmark=benchmark.id, mode=Mode.ENERGY, board=BoardChoice(id=board.id), labels={LABEL: GOLDEN})
-    ledger.submit_job(
+    submitted = ledger.submit_job(
         session,
         benchmark=benchmark.id,
         mode=Mode.ENERGY,
@@ -144,6 +161,7 @@ def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime)
         spec=spec.filled(benchmark).model_dump(mode="json"),
         now=now,
     )
+    return submitted.id
 
 
 def _results(session: Session, job_ids: list[int]) -> dict[int, Golden]:
