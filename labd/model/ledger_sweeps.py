@@ -17,12 +17,14 @@ from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
 from labd.model import ledger
 from labd.model.ledger_events import note
-from labd.model.states import JobState, NightState, SweepState, check_transition
-from labd.model.tables import LIVE_JOBS, Job, Night, Sweep
+from labd.model.states import BoardState, JobState, NightState, SweepState, check_transition
+from labd.model.tables import LIVE_JOBS, Board, Job, Night, Sweep
 
 UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 """Jobs that a night waits for. A parked one is left to a person: one such job must not stop all nights that follow."""
 LIVE = (NightState.EXPANDING, NightState.RUNNING)
+_OUT = (BoardState.QUARANTINED, BoardState.MAINTENANCE, BoardState.OFFLINE)
+"""Boards that take nothing until they are mended or given back; a suspect one is looked at by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ def end_expansion(session: Session, night: Night, now: datetime, reason: str = "
     jobs = session.exec(select(func.count()).select_from(Job).where(Job.night_id == night.id)).one()
     night.jobs = jobs
     if reason:
-        night.reason = f"{night.reason}; {reason}" if night.reason else reason
+        _add_reason(night, reason)
     if jobs == 0:
         night.ended_at = now
     _set_night_state(session, night, NightState.RUNNING if jobs else NightState.SKIPPED, now)
@@ -257,6 +259,53 @@ def cancel_queued(session: Session, night_id: int, limit: int, now: datetime) ->
     for job_id in job_ids:
         ledger.cancel_job(session, job_id, now)
     return len(job_ids)
+
+
+def asked_by_waiting(session: Session, night_id: int) -> set[str | None] | None:
+    """What the queued jobs of a night ask of a board, each requirement once; None while one of its jobs runs."""
+    waiting = select(Job.state, Job.requirement).where(Job.night_id == night_id, col(Job.state).in_(UNDER_WAY))
+    found = set(session.exec(waiting.distinct()).all())
+    if any(state is JobState.RUNNING for state, _ in found):
+        return None
+    return {requirement for _, requirement in found}
+
+
+def expire_stranded(
+    session: Session, night_id: int, boards: Collection[str], *, deadline: datetime, limit: int, now: datetime
+) -> int:
+    """End at most `limit` queued jobs of a night, and say why, if all boards that can do them are out of work.
+
+    Args:
+        session: Where it is written.
+        night_id: The night.
+        boards: The boards that can do what is queued of it.
+        deadline: Until when the jobs had time to start.
+        limit: Most jobs to end.
+        now: When.
+
+    Returns:
+        How many jobs were ended; none if a board is back at work.
+    """
+    rows = session.exec(select(Board).where(col(Board.id).in_(boards)).order_by(Board.id)).all()
+    if len(rows) < len(boards) or any(board.state not in _OUT for board in rows):
+        return 0
+    away = [
+        f"{board.id} is in maintenance" if board.state is BoardState.MAINTENANCE else f"{board.id} is {board.state}"
+        for board in rows
+    ]
+    why = f"no board could do what was left: {', '.join(away) or 'the lab has none for it'}"
+    queued = select(Job).where(Job.night_id == night_id, Job.state == JobState.QUEUED).limit(limit)
+    jobs = session.exec(queued).all()
+    for job in jobs:
+        assert job.id is not None, "rows that were read have their number"
+        job.deadline = deadline
+        if ledger.expire_job(session, job.id, now) is not None:
+            job.detail = f"{job.detail}; {why}"
+    night = session.get_one(Night, night_id)
+    if jobs and why not in night.reason:
+        _add_reason(night, why)
+        session.add(night)
+    return len(jobs)
 
 
 def counts_of(session: Session, night_ids: Collection[int]) -> dict[int, dict[JobState, int]]:
@@ -311,6 +360,10 @@ def _set_night_state(session: Session, night: Night, state: NightState, now: dat
     night.state = check_transition(f"night {night.id}", night.state, state)
     session.add(night)
     _note_night(session, night, session.get_one(Sweep, night.sweep_id).name, now)
+
+
+def _add_reason(night: Night, reason: str) -> None:
+    night.reason = f"{night.reason}; {reason}" if night.reason else reason
 
 
 def _note_night(session: Session, night: Night, sweep: str, now: datetime) -> None:

@@ -16,6 +16,9 @@ from labd.schedule.cron import Schedule
 
 LATE = timedelta(minutes=10)
 """What begins later than this was missed."""
+STRANDED = timedelta(hours=22)
+"""So long after its beginning a night waits for boards that are out of work: the next night of a daily sweep finds it
+ended, also on the day on which the clocks go forward."""
 
 
 class CatchUp(StrEnum):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from labd.model.database import Database
 from labd.model.ledger_sweeps import CellJob
 from labd.model.states import NightState, SweepState
 from labd.model.tables import Night, Sweep
-from labd.schedule.nights import Overlap, Terms, fire, next_due
+from labd.schedule.nights import STRANDED, Overlap, Terms, fire, next_due
 from labd.schedule.waiting import first_of
 
 LOOK_S = 30.0
@@ -76,6 +76,10 @@ class SweepWork(Protocol):
         Raises:
             LabError: it cannot be built, or is too large.
         """
+        ...
+
+    def boards_for(self, requirement: str) -> Collection[str]:
+        """Ids of the lab's boards that can do a job which asks this, whether they work or not; called in a thread."""
         ...
 
 
@@ -268,6 +272,8 @@ class Sweeper:
         night_id = _key(night)
         boards = self._boards
         if not await self._database.read(lambda session: ledger.is_over(session, night_id, boards)):
+            if night.started_at + STRANDED <= self._clock.now():
+                await self._end_stranded(night, sweep)
             return
         try:
             report = await self._report(night_id)
@@ -281,6 +287,21 @@ class Sweeper:
         now = self._clock.now()
         if await self._database.write(lambda session: ledger.end_night(session, night_id, report, now, boards)):
             self._log.info("night_ended", sweep=sweep.name, night=night_id)
+
+    async def _end_stranded(self, night: Night, sweep: Sweep) -> None:
+        """End, in pieces, what is left of an old night if all boards that can do it are out of work."""
+        night_id = _key(night)
+        asked = await self._database.read(lambda session: ledger.asked_by_waiting(session, night_id))
+        if not asked or None in asked:
+            return
+        able = await asyncio.to_thread(
+            lambda: {board for text in asked if text for board in self._work.boards_for(text)}
+        )
+        deadline, now = night.started_at + STRANDED, self._clock.now()
+        while ended := await self._database.write(
+            lambda session: ledger.expire_stranded(session, night_id, able, deadline=deadline, limit=CHUNK, now=now)
+        ):
+            self._log.warning("night_jobs_stranded", sweep=sweep.name, night=night_id, jobs=ended, boards=sorted(able))
 
     @property
     def _boards(self) -> list[str]:

@@ -20,10 +20,11 @@ from labd.benchmarks import Mode
 from labd.config import LiveConfig, Queue
 from labd.errors import RequestError, StoreError
 from labd.model import ledger, ledger_sweeps
+from labd.model.causes import Cause
 from labd.model.database import Database
 from labd.model.ledger_sweeps import CellJob
 from labd.model.migrations import upgrade
-from labd.model.states import JobState, NightState, SweepState
+from labd.model.states import BoardState, JobState, NightState, SweepState
 from labd.model.tables import Event, Job, Night, Sweep
 from labd.schedule.cron import schedule
 from labd.schedule.nights import CatchUp, Overlap, Terms
@@ -66,6 +67,8 @@ class PaperWork:
     terms_of: Terms
     broken: bool = False
     planned: int = 0
+    able: tuple[str, ...] = ("b1", "b2", "b3")
+    """Boards that can do the jobs."""
 
     def terms(self, spec: dict[str, Any]) -> Terms:
         if self.broken:
@@ -82,6 +85,9 @@ class PaperWork:
             CellJob(cell, "digits01", Mode.ENERGY, {"labels": {}}, 0, '{"x":1}', 60.0) for cell in range(spec["cells"])
         )
         return NightPlan({**spec, "whole": True}, jobs, (("kws01/rep1", "board-9 is gone"),) if "less" in spec else ())
+
+    def boards_for(self, requirement: str) -> tuple[str, ...]:
+        return self.able
 
 
 @dataclass
@@ -176,6 +182,11 @@ class Scene:
                 ledger.cancel_job(session, job.id, self.clock.now())
 
         await self.database.write(work)
+
+    async def set_board(self, board_id: str, state: BoardState, reason: str = "") -> None:
+        await self.database.write(
+            lambda session: ledger.set_board_state(session, board_id, state, reason, self.clock.now())
+        )
 
     async def sweep(self, name: str = "nightly") -> Sweep:
         return await self.database.read(lambda session: ledger_sweeps.sweep_named(session, name))
@@ -392,6 +403,49 @@ async def test_a_time_of_day_becomes_the_deadline_of_the_jobs(tmp_path: Path) ->
         async with lab.running():
             await lab.until(NightState.RUNNING)
         assert {job.deadline for job in await lab.jobs()} == {at(29, 5)}
+
+
+async def test_a_quarantined_board_costs_its_jobs_and_not_the_next_night(tmp_path: Path) -> None:
+    async with scene(tmp_path) as lab:
+        lab.work.able = ("b1", "b2")
+        for board_id in ("b1", "b2"):
+            await lab.set_board(board_id, BoardState.ONLINE)
+        await lab.add(due_at=at(1, 22))
+        async with lab.running():
+            lab.clock.set(at(1, 22))
+            await lab.until(NightState.RUNNING)
+            await lab.set_board("b1", BoardState.QUARANTINED, "handshake: no answer")
+            await lab.set_board("b2", BoardState.MAINTENANCE, "new probe (ada)")
+            lab.clock.set(at(2, 19, 59))
+            await lab.until(NightState.RUNNING)
+            lab.clock.set(at(2, 20))
+            [night] = await lab.until(NightState.ENDED)
+            away = "no board could do what was left: b1 is quarantined, b2 is in maintenance"
+            assert night.reason == away
+            told = {(job.state, job.cause, job.detail) for job in await lab.jobs()}
+            late = f"it had to start by 2026-03-02T20:00:00+00:00; {away}"
+            assert told == {(JobState.FAILED, Cause.EXPIRED, late)}
+            lab.clock.set(at(2, 22))
+            await lab.until(NightState.ENDED, NightState.RUNNING)
+
+
+async def test_an_old_night_waits_for_a_board_that_still_works(tmp_path: Path) -> None:
+    async with scene(tmp_path) as lab:
+        lab.work.able = ("b1", "b2")
+        await lab.set_board("b1", BoardState.ONLINE)
+        await lab.set_board("b1", BoardState.QUARANTINED, "handshake: no answer")
+        await lab.set_board("b2", BoardState.ONLINE)
+        await lab.add(due_at=at(1, 22))
+        async with lab.running():
+            lab.clock.set(at(1, 22))
+            await lab.until(NightState.RUNNING)
+            lab.clock.set(at(2, 22))
+            await lab.until(NightState.RUNNING, NightState.SKIPPED)
+            assert {job.state for job in await lab.jobs()} == {JobState.QUEUED}
+            await lab.set_board("b2", BoardState.SUSPECT, "its check is due")
+            lab.clock.set(at(3, 22))
+            await lab.until(NightState.RUNNING, NightState.SKIPPED, NightState.SKIPPED)
+            assert {job.state for job in await lab.jobs()} == {JobState.QUEUED}, "a suspect board is looked at soon"
 
 
 async def test_a_night_whose_last_hour_to_start_has_passed_is_not_made_up_for(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from labd.config import LiveConfig
 from labd.model.ledger_sweeps import CellJob
 from labd.schedule.cron import schedule
+from labd.schedule.match import Requirement, candidates
 from labd.schedule.matrix import in_order
 from labd.schedule.nights import Terms
 from labd.schedule.sweeper import NightPlan
 from labd.service.sweeps.messages import LABEL_CELL, LABEL_NIGHT, LABEL_SWEEP, SweepSpec
-from labd.service.sweeps.plan import PlannedCell, plan, read_spec, resolved
+from labd.service.sweeps.plan import PlannedCell, facts_of, plan, read_spec, resolved
 
 
 class LabSweeps:
@@ -40,6 +42,11 @@ class LabSweeps:
             jobs=tuple(_job(of_number[cell.number], sweep, night_id) for cell in ordered),
             left_out=tuple((each.cell.text, each.reason) for each in planned.refused),
         )
+
+    def boards_for(self, requirement: str) -> Collection[str]:
+        """Ids of the lab's boards that can do a job which asks this, whether they work or not."""
+        config, asked = self._live.now, Requirement.parse(requirement)
+        return candidates(asked, config, facts_of(config) if asked.require else None)
 
 
 def terms_of(spec: SweepSpec) -> Terms:
