@@ -34,6 +34,8 @@ def audit(
     subject: Annotated[str | None, typer.Option(help="Only state changes of this thing: its id or number.")] = None,
     since: Annotated[str | None, typer.Option(help="Only from then on: 2h (ago), 06:00, 2026-05-01T06:00.")] = None,
     until: Annotated[str | None, typer.Option(help="Only before that: as --since.")] = None,
+    before: Annotated[int | None, typer.Option(min=1, help="Only state changes older than this number.")] = None,
+    requests_before: Annotated[str | None, typer.Option(help="Only requests older than the one of this id.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many of each.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Tell every state change from now on.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -42,8 +44,10 @@ def audit(
 
     With --follow each further change is a line, with --json one of JSON, until Ctrl-C. Filters hold for them too.
     """
-    if follow and (verb or since or until):
-        raise typer.BadParameter("--follow tells state changes from now on: --verb, --since and --until do not fit")
+    if follow and (verb or since or until or before or requests_before):
+        raise typer.BadParameter(
+            "--follow tells state changes from now on: --verb, --since, --until and --before do not fit"
+        )
     try:
         query = AuditQuery(
             requester=requester,
@@ -52,6 +56,8 @@ def audit(
             subject=subject,
             since=None if since is None else past_time(since),
             until=None if until is None else past_time(until),
+            before=before,
+            requests_before=requests_before,
             limit=limit,
         )
     except ValidationError as error:
@@ -69,16 +75,21 @@ def audit(
 
 
 def _print(page: AuditPage, query: AuditQuery) -> None:
-    if query.kind is None and query.subject is None:
+    if page.requests or (query.kind is None and query.subject is None and query.before is None):
         asked = ("at", "by", "request", "parameters")
         print_table(
             f"{counted(len(page.requests), 'request')} that changed something", asked, map(_asked, page.requests)
         )
-    if query.verb is None:
+    if page.changes or (query.verb is None and query.requests_before is None):
         changed = ("number", "at", "by", "what", "state", "reason")
         print_table(counted(len(page.changes), "state change"), changed, map(_change, page.changes))
-    if page.next_before is not None or page.next_requests_before is not None:
-        remarks().print("there are older ones: give --until with the earliest time shown, or a larger --limit")
+    older = [
+        f"{option} {last}"
+        for option, last in (("--before", page.next_before), ("--requests-before", page.next_requests_before))
+        if last is not None
+    ]
+    if older:
+        remarks().print(f"there are older ones: add {' '.join(older)}", markup=False, soft_wrap=True)
 
 
 def _asked(asked: AskedDocument) -> tuple[str, ...]:

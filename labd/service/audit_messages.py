@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
-from labd.service.messages import ClientName, Id, Message, Number
+from labd.service.messages import ClientName, Id, Message, Number, RequestId
 
 
 class AuditQuery(Message):
@@ -25,9 +25,9 @@ class AuditQuery(Message):
     until: AwareDatetime | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
     before: Number | None = None
-    """Only state changes older than this number; no requests."""
-    requests_before: AwareDatetime | None = None
-    """Only requests answered before this time."""
+    """Only state changes older than this number; no requests, unless `requests_before` is given too."""
+    requests_before: RequestId | None = None
+    """Only requests older than the one of this id; no state changes, unless `before` is given too."""
 
 
 class AskedDocument(Message):
@@ -59,4 +59,4 @@ class AuditPage(Message):
     requests: tuple[AskedDocument, ...]
     changes: tuple[ChangeDocument, ...]
     next_before: int | None
-    next_requests_before: datetime | None
+    next_requests_before: str | None

@@ -39,7 +39,13 @@ async def test_who_asked_for_what_and_what_came_of_it(tmp_path: Path) -> None:
         assert boards["requests"] == []
         newest = await labctl(*lab.options, "audit", "--kind", "job", "--limit", "1", "--json")
         assert [each["state"] for each in newest.document["changes"]] == ["cancelled"]
-        assert "older ones" in (await labctl(*lab.options, "audit", "--limit", "1")).err
+        first = await labctl(*lab.options, "audit", "--limit", "1")
+        assert "older ones" in first.err
+        assert "job.cancel" in first.out
+        older = first.err.partition("add ")[2].split()
+        rest = await labctl(*lab.options, "audit", *older)
+        assert "job.submit" in rest.out
+        assert "job.cancel" not in rest.out
         assert (await labctl(*lab.options, "audit", "--since", "1h", "--json")).document["requests"] != []
         assert (await labctl(*lab.options, "audit", "--until", "1h", "--json")).document["requests"] == []
 
@@ -70,7 +76,12 @@ async def test_changes_are_told_as_they_happen(tmp_path: Path) -> None:
 
 
 def test_wrong_usage_is_told_before_anything_is_asked() -> None:
-    for arguments in (("--follow", "--since", "1h"), ("--since", "yesterday"), ("--by", "no body")):
+    for arguments in (
+        ("--follow", "--since", "1h"),
+        ("--follow", "--before", "9"),
+        ("--since", "yesterday"),
+        ("--by", "no body"),
+    ):
         assert labctl_here("--lab", "x", "--broker", "mqtt://127.0.0.1:9", "audit", *arguments).status == 2, arguments
 
 
