@@ -8,16 +8,18 @@ what follows is what `labd.app` does at a start.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Coroutine, Mapping
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
-from labd.config import LabConfig, resources_of
+from labd.config import Board, LabConfig, Queue, resources_of
 from labd.config.derived import lab_facts
 from labd.model import ledger, ledger_lab, ledger_leases, ledger_queue, ledger_share
 from labd.model.causes import Cause, Ending
@@ -32,6 +34,7 @@ from labd.schedule.match import Requirement
 from labd.schedule.order import decide
 from labd.schedule.snapshot import Snapshot
 from labd.schedule.view import Accounts, Flashed, snapshot_of
+from tests.schedule.rack import rack
 
 T = TypeVar("T")
 
@@ -78,8 +81,7 @@ class Lab:
         shutil.copy(template, folder / "labd.db")
         self._folder = folder
         self._engine = make_engine(f"sqlite:///{folder / 'labd.db'}", Access.WRITE)
-        self.commit(self._bring_up)
-        self._begin()
+        self.restart()
 
     def close(self) -> None:
         """Forget the lab."""
@@ -128,16 +130,9 @@ class Lab:
 
     def restart(self) -> None:
         """Lose what is in memory, and begin again."""
-        terms = terms_of(self.config)
-        self.commit(lambda session: ledger.interrupt_runs(session, self.now, terms))
-        self.commit(lambda session: ledger_leases.reclaim_leases(session, self.now))
-        self.commit(self._bring_up)
+        for change in recovery(self.config, self.now):
+            self.commit(change)
         self._begin()
-
-    def _bring_up(self, session: Session) -> None:
-        ledger_lab.retire_boards(session, [board.id for board in self.config.board], self.now)
-        for board in self.config.board:
-            ledger_lab.bring_up(session, board.id, self.now)
 
     def backlog_followed(self) -> None:
         """Take up what was committed."""
@@ -299,7 +294,72 @@ class Lab:
         return self.look(ledger_leases.leases_in_force)
 
 
-def new_template(folder: Path) -> Path:
-    """An empty database with the schema, in one file."""
-    upgrade(f"sqlite:///{folder / 'template.db'}")
-    return folder / "template.db"
+def recovery(config: LabConfig, now: datetime) -> Iterator[Callable[[Session], object]]:
+    """What `labd.app` commits at a start before anything else, one transaction after another."""
+    yield lambda session: ledger.interrupt_runs(session, now, terms_of(config))
+    yield lambda session: ledger_leases.reclaim_leases(session, now)
+
+    def bring_up(session: Session) -> None:
+        ledger_lab.retire_boards(session, [board.id for board in config.board], now)
+        for board in config.board:
+            ledger_lab.bring_up(session, board.id, now)
+
+    yield bring_up
+
+
+# --- where it happens -------------------------------------------------------------------------------------------
+
+
+def lab_of_four() -> LabConfig:
+    """Four boards: the first two share a mux, the last two a probe; the third has no analyzer, the fourth has one."""
+    plain = rack()
+    first, second, third = plain.board
+    fourth = first.model_copy(
+        update={
+            "id": "b4",
+            "supply": first.supply.model_copy(update={"channel": 4}),
+            "measure": first.measure and first.measure.model_copy(update={"channel": 4}),
+            "timing": first.timing and first.timing.model_copy(update={"pin": 4}),
+            "serial": first.serial.model_copy(update={"port": "/dev/null4"}),
+        }
+    )
+    boards = (_with(first, "mux"), _with(second, "mux"), _with(third, "probe"), _with(fourth, "probe"))
+    return plain.model_copy(update={"board": boards, "queue": Queue(interruptions_max=3)})
+
+
+def _with(board: Board, resource: str) -> Board:
+    return board.model_copy(update={"resources": (resource,)})
+
+
+class Memory:
+    """Folders for all histories of this process, in memory if the host has some: nothing waits for a disk there."""
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self._kept: tempfile.TemporaryDirectory[str] | None = None
+
+    def new_folder(self) -> Path:
+        """A path where nothing is yet."""
+        return self._folder() / str(next(self._numbers))
+
+    def template(self) -> Path:
+        """An empty database with the schema, in one file."""
+        path = self._folder() / "template.db"
+        if not path.exists():
+            upgrade(f"sqlite:///{path}")
+        return path
+
+    def forget(self) -> None:
+        """Leave nothing behind."""
+        if self._kept is not None:
+            self._kept.cleanup()
+            self._kept = None
+
+    def _folder(self) -> Path:
+        if self._kept is None:
+            shm = Path("/dev/shm")
+            self._kept = tempfile.TemporaryDirectory(prefix="labd-histories-", dir=shm if shm.is_dir() else None)
+        return Path(self._kept.name)
+
+
+memory = Memory()

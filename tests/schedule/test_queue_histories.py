@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import cache
-from itertools import combinations, count
-from pathlib import Path
+from itertools import combinations
 from typing import Any, ClassVar
 
 import pytest
@@ -25,15 +21,14 @@ from hypothesis.stateful import (
 from sqlmodel import select
 
 from labd.benchmarks import Mode
-from labd.config import Board, LabConfig, Queue, resources_of
+from labd.config import resources_of
 from labd.errors import StateError
 from labd.model import ledger
 from labd.model.causes import Blame, Cause
 from labd.model.states import BoardState, JobState, LeasePurpose, ReservationState, RunState
 from labd.model.tables import Board as BoardRow
 from labd.model.tables import Check, Hold, Reservation, Share
-from tests.schedule.histories import LEASE_S, Kill, KilledError, Lab, new_template
-from tests.schedule.rack import rack
+from tests.schedule.histories import LEASE_S, Kill, KilledError, Lab, lab_of_four, memory
 
 KILLS = st.sampled_from([*[Kill.NOWHERE] * 12, Kill.BEFORE_COMMIT, Kill.AFTER_COMMIT])
 CAUSES = st.sampled_from([*[None] * 12, *[Cause.BOARD_SILENT] * 12, *Cause])
@@ -51,46 +46,8 @@ DRAIN_MAX = 200
 STEPS = 30
 
 
-def lab_of_four() -> LabConfig:
-    """Four boards: the first two share a mux, the last two a probe; the third has no analyzer, the fourth has one."""
-    plain = rack()
-    first, second, third = plain.board
-    fourth = first.model_copy(
-        update={
-            "id": "b4",
-            "supply": first.supply.model_copy(update={"channel": 4}),
-            "measure": first.measure and first.measure.model_copy(update={"channel": 4}),
-            "timing": first.timing and first.timing.model_copy(update={"pin": 4}),
-            "serial": first.serial.model_copy(update={"port": "/dev/null4"}),
-        }
-    )
-    boards = (_with(first, "mux"), _with(second, "mux"), _with(third, "probe"), _with(fourth, "probe"))
-    return plain.model_copy(update={"board": boards, "queue": Queue(interruptions_max=3)})
-
-
-def _with(board: Board, resource: str) -> Board:
-    return board.model_copy(update={"resources": (resource,)})
-
-
 CONFIG = lab_of_four()
 BOARDS = [board.id for board in CONFIG.board]
-
-
-@cache
-def memory() -> Path:
-    """A folder in memory for all histories of this process, if the host has one: nothing waits for a disk there."""
-    shm = Path("/dev/shm")
-    kept = tempfile.TemporaryDirectory(prefix="labd-histories-", dir=shm if shm.is_dir() else None)
-    memory.kept = kept  # type: ignore[attr-defined]
-    return Path(kept.name)
-
-
-@cache
-def template() -> Path:
-    return new_template(memory())
-
-
-numbers = count()
 
 
 class Histories(RuleBasedStateMachine):
@@ -100,7 +57,7 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lab = Lab(CONFIG, memory() / str(next(numbers)), template())
+        self.lab = Lab(CONFIG, memory.new_folder(), memory.template())
         self.accepted: set[int] = set()
         self.ended: dict[int, JobState] = {}
         self.charges: dict[str, tuple[float, datetime]] = {}
@@ -407,15 +364,6 @@ def run_histories(examples: int) -> Counter[str]:
         ),
     )
     return Counter(Histories.told)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_left_in_memory() -> Iterator[None]:
-    yield
-    if memory.cache_info().currsize:
-        memory.kept.cleanup()  # type: ignore[attr-defined]
-        memory.cache_clear()
-        template.cache_clear()
 
 
 @pytest.mark.timeout(300)

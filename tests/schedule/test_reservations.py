@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,39 +24,11 @@ from labd.model.tables import Board as BoardRow
 from labd.model.tables import Event, Hold, Lease, Reservation
 from labd.schedule.reservations import Granting, Warden
 from labd.schedule.wishes import Wish
+from tests.schedule.hand_clock import START, HandClock
 from tests.schedule.rack import BOARDS, rack
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 SOON_S = 5.0
 RULES = ReservationRules(max_s=7200, warn_s=600, max_per_owner=100)
-
-
-class HandClock:
-    """A clock that stands still until the test moves it, and that can be set."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-        self.offset = timedelta(0)
-        self._moved = asyncio.Condition()
-
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.passed) + self.offset
-
-    def passed_s(self) -> float:
-        return self.passed
-
-    async def sleep(self, seconds: float) -> None:
-        until = self.passed + seconds
-        async with self._moved:
-            await self._moved.wait_for(lambda: self.passed >= until)
-
-    async def move(self, seconds: float) -> None:
-        async with self._moved:
-            self.passed += seconds
-            self._moved.notify_all()
-
-    def set_by(self, step: timedelta) -> None:
-        self.offset += step
 
 
 @dataclass
