@@ -88,9 +88,8 @@ class Job(SQLModel, table=True):
             postgresql_where=LIVE_JOBS,
         ),
         Index("job_by_end", "ended_at"),
-        Index(
-            "job_of_labd", "id", sqlite_where=text("requester = 'labd'"), postgresql_where=text("requester = 'labd'")
-        ),
+        # A page of somebody's jobs among a million of others': 1 ms instead of 150, for 3 us a job that is submitted.
+        Index("job_of_requester", "requester", "id"),
         Index("job_of_night", "night_id", "cell", unique=True),
         {"sqlite_autoincrement": True},  # a removed job's number is never given again
     )

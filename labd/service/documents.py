@@ -124,6 +124,8 @@ def job_summaries(session: Session, asked: JobQuery) -> list[JobSummary]:
     query = select(Job).order_by(col(Job.id).desc()).limit(asked.limit)
     if asked.state is not None:
         query = query.where(Job.state == asked.state)
+        if not asked.state.ended:
+            query = query.where(LIVE_JOBS)  # what has not ended has an index of its own
     if asked.requester is not None:
         query = query.where(Job.requester == asked.requester)
     if asked.sweep is not None:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import text
 from sqlmodel import Session, col, select
 
 from labd.benchmarks import BENCHMARKS, Mode
@@ -22,8 +21,8 @@ from labd.model import ledger, ledger_health
 from labd.model.database import Database
 from labd.model.ledger_events import LABD
 from labd.model.states import BoardState, JobState, RunState
+from labd.model.tables import LIVE_JOBS, Job, Mark, Run, Score
 from labd.model.tables import Board as BoardRow
-from labd.model.tables import Job, Mark, Run, Score
 from labd.schedule.health import GOLDEN_LAST, Golden, golden_drift
 from labd.service.messages import BoardChoice, JobSpec
 from labd.service.queue.work import estimate_of
@@ -32,10 +31,6 @@ LABEL, GOLDEN = "labd.purpose", "golden"
 PRIORITY = -5
 """Level of a golden job: others go first, but ageing brings it forward."""
 
-_OWN = text("requester = 'labd'")
-"""Word for word the condition of the index `job_of_labd`."""
-_LIVE = text("state IN ('queued', 'running', 'parked')")
-"""And that of `job_live`."""
 _UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
 """Golden jobs that the next one waits for; a parked one would stop the measurement until a person comes by."""
 _EXPANDED = 2.0
@@ -113,9 +108,9 @@ def _boards(session: Session) -> frozenset[str]:
 def _golden_jobs(session: Session, config: LabConfig) -> defaultdict[str, list[Job]]:
     """The golden jobs of the benchmark in use that are under way, and the newest others, oldest first, by board."""
     limit = (GOLDEN_LAST + 2) * max(1, len(config.board))
-    newest = session.exec(select(Job).where(_OWN).order_by(col(Job.id).desc()).limit(limit)).all()
+    newest = session.exec(select(Job).where(Job.requester == LABD).order_by(col(Job.id).desc()).limit(limit)).all()
     # That of a board which was away for long is older than all the newest.
-    waiting = session.exec(select(Job).where(_OWN, _LIVE)).all()
+    waiting = session.exec(select(Job).where(Job.requester == LABD, LIVE_JOBS)).all()
     jobs = {job.id: job for job in (*waiting, *newest) if job.id is not None}
     found: defaultdict[str, list[Job]] = defaultdict(list)
     for _, job in sorted(jobs.items()):

@@ -29,8 +29,7 @@ def upgrade() -> None:
     live = sa.text("state IN ('queued', 'running', 'parked')")
     op.create_index("job_live", "job", ["state", "id"], sqlite_where=live, postgresql_where=live)
     op.create_index("job_by_end", "job", ["ended_at"])
-    own = sa.text("requester = 'labd'")
-    op.create_index("job_of_labd", "job", ["id"], sqlite_where=own, postgresql_where=own)
+    op.create_index("job_of_requester", "job", ["requester", "id"])
     op.create_index("job_of_night", "job", ["night_id", "cell"], unique=True)
     with op.batch_alter_table("board") as board:
         board.add_column(sa.Column("strikes", sa.Integer(), nullable=False, server_default="0"))
@@ -167,7 +166,7 @@ def downgrade() -> None:
     op.execute("UPDATE board SET state = 'offline' WHERE state NOT IN ('online', 'busy', 'offline')")
     op.execute("UPDATE instrument SET state = 'offline' WHERE state NOT IN ('online', 'offline')")
     op.execute("UPDATE job SET state = 'failed' WHERE state = 'parked'")
-    for index in ("job_of_labd", "job_of_night", "job_by_end", "job_live"):
+    for index in ("job_of_requester", "job_of_night", "job_by_end", "job_live"):
         op.drop_index(index, "job")
     with op.batch_alter_table("job") as job:
         for column in (
