@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from labd.errors import LabError, RequestError, UnreachableError
 from labd.mqtt.connector import Connector
 from labd.mqtt.endpoint import Endpoint
+from labd.mqtt.properties import request_properties
 from labd.mqtt.publishing import publish
 from labd.mqtt.topics import Topics
 from labd.service.messages import (
@@ -163,7 +164,8 @@ class LabClient:
         Raises:
             RefusedError: the lab refuses.
             UnreachableError: broker or lab are not there.
-            NoAnswerError: the lab has not answered in time; what was asked may still happen.
+            NoAnswerError: the lab has not answered in time. It may have done what was asked; what it had not done by
+                then it will not do, unless the broker speaks no MQTT 5.
             MisunderstoodError: the answer is of another version of labd.
         """
         await self.status()  # a lab that is about to start would not hear the request
@@ -260,7 +262,7 @@ class LabClient:
 
     async def _publish(self, topic: str, payload: str) -> None:
         try:
-            await publish(self._client, topic, payload)
+            await publish(self._client, topic, payload, properties=request_properties(self._timeout_s))
         except aiomqtt.MqttError as error:
             raise self._lost() from error
 

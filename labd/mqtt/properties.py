@@ -41,6 +41,16 @@ def document_properties() -> Properties:
     return properties
 
 
+def request_properties(wait_s: float) -> Properties:
+    """Of a request whose sender waits no longer than this, s: then nobody wants it done any more.
+
+    The broker counts in whole seconds, of which there is at least one. A connection in MQTT 3.1.1 sends none of this.
+    """
+    properties = document_properties()
+    properties.MessageExpiryInterval = max(1, int(wait_s))
+    return properties
+
+
 def reply_properties(request: aiomqtt.Message, verb: str, ok: bool) -> Properties | None:
     """Of the reply to a request; None where nobody would read them: the request has none of its own."""
     if all(_said(request, name) is None for name in _ASKING):
