@@ -11,74 +11,122 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, true, update
-from sqlalchemy import select as sql_select
-from sqlmodel import Session, SQLModel, col, func, select
+from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
-from labd.model.attempts import Attempt, Judge, Sequel, Terms, Verdict
+from labd.model.attempts import Judge, Sequel, Terms, Verdict
 from labd.model.causes import Blame, Cause, Ending
+from labd.model.ledger_attempts import attempts_of, history_of
 from labd.model.ledger_events import LABD, note
 from labd.model.ledger_leases import grant_lease, interrupt_checks, release_of_run
-from labd.model.ledger_measures import refuse_trial
+from labd.model.ledger_measures import refuse_running
 from labd.model.ledger_share import charge
 from labd.model.prepared import Insertion
+from labd.model.rows import Rows
 from labd.model.states import (
     BoardState,
+    CheckTrigger,
     InstrumentState,
     JobState,
     LeasePurpose,
     RunState,
     RunStep,
-    TrialState,
     check_transition,
 )
-from labd.model.tables import Board, Check, Instrument, Job, Run, Trial
+from labd.model.tables import Board, Instrument, Job, Run
 
-# A client waits while a job is written, and a run notes a dozen steps: as rows of their tables, not as objects, they
-# take half of the time.
-_ADD_JOB = Insertion("job", cause=None, detail="", avoid=[], forgiven=0, cancel_requested_at=None, ended_at=None)
-_RUNS = SQLModel.metadata.tables["run"]
-_SET_STEP = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(step=bindparam("step"))
-_SET_FACTS = update(_RUNS).where(_RUNS.c.id == bindparam("run")).values(facts=bindparam("facts"))
-_FACTS = sql_select(_RUNS.c.facts).where(_RUNS.c.id == bindparam("run"))
-_BARE = Terms()
 CANCEL_REQUESTED = "cancel_requested"
 """Reason of the event of a running job whose cancellation was accepted; its run has yet to be stopped."""
+_BARE = Terms()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run that has begun: which attempt at which job it is, where and since when, and how far it has come."""
+
+    id: int
+    job_id: int
+    attempt: int
+    board_id: str
+    started_at: datetime
+    state: RunState = RunState.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What was read back in a run."""
+
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _JobNow:
+    """How far a job has come, who pays for it, and on what its end depends."""
+
+    id: int
+    state: JobState
+    requester: str
+    forgiven: int
+    deadline: datetime | None
+    cancel_requested_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _BoardNow:
+    """How a board is, and why it is to be looked at, if somebody asked."""
+
+    id: str
+    state: BoardState
+    reason: str = ""
+    check_trigger: CheckTrigger | None = None
+
+
+_JOBS = Rows(Job, _JobNow)
+_ADD_JOB = Insertion("job", cause=None, detail="", avoid=[], forgiven=0, cancel_requested_at=None, ended_at=None)
+_RUNS = Rows(Run, Begun)
+_FACTS = Rows(Run, _Facts)
+_ADD_RUN = Insertion("run", step=RunStep.LEASED, cause=None, detail="", firmware_sha256="", facts={}, ended_at=None)
+_BOARDS = Rows(Board, _BoardNow)
+_ADD_BOARD = Insertion(
+    "board", strikes=0, checked_at=None, well_at=None, returned_at=None, check_due_at=None, check_trigger=None
+)
 
 
 def job_row(session: Session, job_id: int) -> Job:
     """The job. Raises `NotFoundError` if there is none."""
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFoundError(f"there is no job {job_id}", where="params.id", remedy="list the jobs to see their ids")
+        raise _no_job(job_id)
     return job
 
 
-def _run(session: Session, run_id: int) -> Run:
-    run = session.get(Run, run_id)
-    if run is None:
-        raise NotFoundError(f"there is no run {run_id}", where="run")
-    return run
+def _job(session: Session, job_id: int) -> _JobNow:
+    job = _JOBS.get(session, job_id)
+    if job is None:
+        raise _no_job(job_id)
+    return job
 
 
-def _key(row: Job | Run | Trial) -> int:
-    assert row.id is not None, "rows have their id after a flush"
-    return row.id
+def _no_job(job_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no job {job_id}", where="params.id", remedy="list the jobs to see their ids")
 
 
-def _job_event(session: Session, job: Job, now: datetime, reason: str = "") -> None:
-    note(session, now, kind="job", subject=str(job.id), state=job.state, reason=reason, job_id=job.id)
+def _no_run(run_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no run {run_id}", where="run")
 
 
-def _run_event(session: Session, run: Run, now: datetime, reason: str = "") -> None:
+def _job_event(session: Session, job_id: int, state: JobState, now: datetime, reason: str = "") -> None:
+    note(session, now, kind="job", subject=str(job_id), state=state, reason=reason, job_id=job_id)
+
+
+def _run_event(session: Session, run: Begun, state: RunState, now: datetime, reason: str = "") -> None:
     note(
         session,
         now,
         kind="run",
         subject=str(run.id),
-        state=run.state,
+        state=state,
         reason=reason,
         job_id=run.job_id,
         run_id=run.id,
@@ -141,7 +189,7 @@ def submit_job(
         "submitted_at": now,
     }
     job = Submitted(_ADD_JOB.number(session.connection(), row))
-    note(session, now, kind="job", subject=str(job.id), state=job.state, job_id=job.id)
+    _job_event(session, job.id, job.state, now)
     return job
 
 
@@ -152,41 +200,33 @@ def cancel_job(session: Session, job_id: int, now: datetime) -> Job:
         NotFoundError: there is no such job.
         ConflictError: it has ended already.
     """
-    job = job_row(session, job_id)
+    job = _job(session, job_id)
     if job.state.ended:
         raise ConflictError(f"job {job_id} has already ended as {job.state}", where="params.id")
     if job.state is not JobState.RUNNING:
         _end_job(session, job, Ending(Cause.CANCELLED), now)
     elif job.cancel_requested_at is None:
-        job.cancel_requested_at = now
-        session.add(job)
-        _job_event(session, job, now, CANCEL_REQUESTED)
-    return job
-
-
-def _end_job(session: Session, job: Job, ending: Ending, now: datetime) -> None:
-    job.state = check_transition(f"job {job.id}", job.state, JobState(ending.state.value))
-    job.cause, job.detail, job.ended_at = ending.cause, ending.detail, now
-    session.add(job)
-    _job_event(session, job, now, ending.cause or "")
+        _JOBS.change(session, job_id, cancel_requested_at=now)
+        _job_event(session, job_id, job.state, now, CANCEL_REQUESTED)
+    return job_row(session, job_id)
 
 
 def expire_job(session: Session, job_id: int, now: datetime) -> Job | None:
     """End a queued job whose deadline has passed; None if it does not wait any more, or has time yet."""
-    job = session.get(Job, job_id)
+    job = _JOBS.get(session, job_id)
     if job is None or job.state is not JobState.QUEUED or job.deadline is None or job.deadline > now:
         return None
     _end_job(session, job, Ending(Cause.EXPIRED, f"it had to start by {job.deadline.isoformat()}"), now)
-    return job
+    return job_row(session, job_id)
 
 
 def park_job(session: Session, job_id: int, ending: Ending, now: datetime) -> Job | None:
     """Lay a queued job aside for a person to look at; None if it does not wait any more."""
-    job = session.get(Job, job_id)
+    job = _JOBS.get(session, job_id)
     if job is None or job.state is not JobState.QUEUED:
         return None
     _park(session, job, ending, now)
-    return job
+    return job_row(session, job_id)
 
 
 def release_job(session: Session, job_id: int, now: datetime) -> Job:
@@ -196,28 +236,29 @@ def release_job(session: Session, job_id: int, now: datetime) -> Job:
         NotFoundError: there is no such job.
         ConflictError: it is not parked.
     """
-    job = job_row(session, job_id)
+    job = _job(session, job_id)
     if job.state is not JobState.PARKED:
         raise ConflictError(
             f"job {job_id} is {job.state}, not parked", where="params.id", remedy="only parked jobs can be released"
         )
-    job.forgiven = _attempts(session, job_id)
-    job.cause, job.detail, job.avoid = None, "", []
-    _queue_again(session, job, now, "released")
-    return job
+    anew: dict[str, Any] = {"forgiven": attempts_of(session, job_id), "cause": None, "detail": "", "avoid": []}
+    _move_job(session, job, JobState.QUEUED, now, "released", **anew)
+    return job_row(session, job_id)
 
 
-def _park(session: Session, job: Job, ending: Ending, now: datetime) -> None:
-    job.state = check_transition(f"job {job.id}", job.state, JobState.PARKED)
-    job.cause, job.detail = ending.cause, ending.detail
-    session.add(job)
-    _job_event(session, job, now, f"{ending.cause}: {ending.detail}")
+def _end_job(session: Session, job: _JobNow, ending: Ending, now: datetime) -> None:
+    told = {"cause": ending.cause, "detail": ending.detail, "ended_at": now}
+    _move_job(session, job, JobState(ending.state.value), now, ending.cause or "", **told)
 
 
-def _queue_again(session: Session, job: Job, now: datetime, reason: str) -> None:
-    job.state = check_transition(f"job {job.id}", job.state, JobState.QUEUED)
-    session.add(job)
-    _job_event(session, job, now, reason)
+def _park(session: Session, job: _JobNow, ending: Ending, now: datetime, **values: Any) -> None:
+    told = {"cause": ending.cause, "detail": ending.detail}
+    _move_job(session, job, JobState.PARKED, now, f"{ending.cause}: {ending.detail}", **told, **values)
+
+
+def _move_job(session: Session, job: _JobNow, state: JobState, now: datetime, reason: str, **values: Any) -> None:
+    _JOBS.change(session, job.id, state=check_transition(f"job {job.id}", job.state, state), **values)
+    _job_event(session, job.id, state, now, reason)
 
 
 # --- runs and leases ------------------------------------------------------------------------------------------
@@ -225,7 +266,7 @@ def _queue_again(session: Session, job: Job, now: datetime, reason: str) -> None
 
 def start_run(
     session: Session, job_id: int, board_id: str, now: datetime, lease_s: float, *, resources: Iterable[str] = ()
-) -> Run:
+) -> Begun:
     """Begin an attempt: the job runs, the board is busy and a lease holds it until `now + lease_s`.
 
     Args:
@@ -240,50 +281,38 @@ def start_run(
         StateError: the job is not queued, the board not free, or one of the resources held. Nothing may be committed
             of the transaction.
     """
-    job = job_row(session, job_id)
-    job.state = check_transition(f"job {job_id}", job.state, JobState.RUNNING)
-    run = Run(job_id=job_id, attempt=_attempts(session, job_id) + 1, board_id=board_id, started_at=now)
-    session.add(job)
-    session.add(run)
-    session.flush()
-    grant_lease(
-        session,
-        board_id,
-        LeasePurpose.RUN,
-        LABD,
-        resources,
-        now=now,
-        expires_at=now + timedelta(seconds=lease_s),
-        run_id=_key(run),
-    )
+    state = check_transition(f"job {job_id}", _job(session, job_id).state, JobState.RUNNING)
+    _JOBS.change(session, job_id, state=state)
+    run = _add_run(session, job_id, board_id, now)
+    expires_at = now + timedelta(seconds=lease_s)
+    grant_lease(session, board_id, LeasePurpose.RUN, LABD, resources, now=now, expires_at=expires_at, run_id=run.id)
     set_board_state(session, board_id, BoardState.BUSY, f"run {run.id} of job {job_id}", now)
-    _job_event(session, job, now)
-    _run_event(session, run, now)
+    _job_event(session, job_id, state, now)
+    _run_event(session, run, run.state, now)
     return run
 
 
-def _attempts(session: Session, job_id: int) -> int:
-    return session.exec(select(func.count()).select_from(Run).where(Run.job_id == job_id)).one()
+def _add_run(session: Session, job_id: int, board_id: str, now: datetime) -> Begun:
+    attempt = attempts_of(session, job_id) + 1
+    row = {"job_id": job_id, "attempt": attempt, "board_id": board_id, "state": RunState.RUNNING, "started_at": now}
+    return Begun(_ADD_RUN.number(session.connection(), row), job_id, attempt, board_id, now)
 
 
 def set_step(session: Session, run_id: int, step: RunStep, facts: dict[str, Any] | None = None) -> None:
     """Note how far a run has come, and what was read back so far."""
-    connection = session.connection()
-    if connection.execute(_SET_STEP, {"run": run_id, "step": step}).rowcount != 1:
-        raise NotFoundError(f"there is no run {run_id}", where="run")
+    if not _RUNS.change(session, run_id, step=step):
+        raise _no_run(run_id)
     if facts:
-        known = connection.execute(_FACTS, {"run": run_id}).scalar_one()
-        connection.execute(_SET_FACTS, {"run": run_id, "facts": {**known, **facts}})
+        _RUNS.change(session, run_id, facts={**_FACTS.get_one(session, run_id).facts, **facts})
 
 
 def set_firmware(session: Session, run_id: int, sha256: str) -> None:
     """Note the digest of the image that the board holds."""
-    run = _run(session, run_id)
-    run.firmware_sha256 = sha256
-    session.add(run)
+    if not _RUNS.change(session, run_id, firmware_sha256=sha256):
+        raise _no_run(run_id)
 
 
-def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms: Terms = _BARE) -> Run:
+def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms: Terms = _BARE) -> None:
     """End an attempt: free what it held, charge its requester, and give its job and its board the state that follows.
 
     A board that the end may be the fault of, by itself or by an instrument of it, is suspect from here on, so that no
@@ -298,73 +327,53 @@ def end_run(session: Session, run_id: int, ending: Ending, now: datetime, terms:
         terms: What becomes of the job, and how its requester's account fades. A job whose cancellation was accepted is
             never tried again.
     """
-    run = _run(session, run_id)
-    run.state = check_transition(f"run {run_id}", run.state, ending.state)
-    run.cause, run.detail, run.ended_at = ending.cause, ending.detail, now
-    session.add(run)
-    _run_event(session, run, now, ending.cause or "")
-    for trial in session.exec(select(Trial).where(Trial.run_id == run_id, Trial.state == TrialState.RUNNING)).all():
-        refuse_trial(session, _key(trial), ending.cause or Cause.INTERNAL, ending.detail, now)
-    job = job_row(session, run.job_id)
+    run = _RUNS.get(session, run_id)
+    if run is None:
+        raise _no_run(run_id)
+    state = check_transition(f"run {run_id}", run.state, ending.state)
+    _RUNS.change(session, run_id, state=state, cause=ending.cause, detail=ending.detail, ended_at=now)
+    _run_event(session, run, state, now, ending.cause or "")
+    refuse_running(session, run_id, ending.cause or Cause.INTERNAL, ending.detail, now)
+    job = _JOBS.get_one(session, run.job_id)
     _settle_job(session, job, ending, now, terms.judge)
     held_s = release_of_run(session, run_id, now)
     if ending.state is not RunState.INTERRUPTED:  # what the lab broke off is nobody's to pay for
         charge(session, job.requester, held_s, now, terms.half_life_s)
     _rest_board(session, run, ending, now)
-    return run
 
 
-def _settle_job(session: Session, job: Job, ending: Ending, now: datetime, judge: Judge) -> None:
-    verdict = judge(_history(session, job)) if ending.cause is not None else Verdict(Sequel.ENDED)
+def _settle_job(session: Session, job: _JobNow, ending: Ending, now: datetime, judge: Judge) -> None:
+    verdict = Verdict(Sequel.ENDED)
+    if ending.cause is not None:
+        verdict = judge(history_of(session, job.id, job.forgiven))
     if verdict.sequel is Sequel.ENDED:
         _end_job(session, job, ending, now)
     elif job.cancel_requested_at is not None:
         _end_job(session, job, Ending(Cause.CANCELLED), now)
     elif verdict.sequel is Sequel.PARKED:
-        job.avoid = list(verdict.avoid)
-        _park(session, job, Ending(Cause.POISON, verdict.reason), now)
+        _park(session, job, Ending(Cause.POISON, verdict.reason), now, avoid=list(verdict.avoid))
     else:
-        job.avoid = list(verdict.avoid)
-        _queue_again(session, job, now, f"{ending.cause}: {verdict.reason}" if verdict.reason else f"{ending.cause}")
+        reason = f"{ending.cause}: {verdict.reason}" if verdict.reason else f"{ending.cause}"
+        _move_job(session, job, JobState.QUEUED, now, reason, avoid=list(verdict.avoid))
 
 
-def _history(session: Session, job: Job) -> list[Attempt]:
-    """The attempts that count, oldest first; the one that ends now is the last."""
-    runs = session.exec(
-        select(Run).where(Run.job_id == job.id, Run.attempt > job.forgiven).order_by(col(Run.attempt))
-    ).all()
-    return [
-        Attempt(run.board_id, run.cause, recovered=run.cause is not None and _recovered_since(session, run))
-        for run in runs
-    ]
+def _rest_board(session: Session, run: Begun, ending: Ending, now: datetime) -> None:
+    board = _BOARDS.get_one(session, run.board_id)
+    well = {"strikes": 0, "well_at": now} if ending.cause is None else {}
+    if board.state is BoardState.BUSY:
+        state, reason = _after_run(run, ending, board)
+        _move_board(session, board, state, reason, now, **well)
+    elif well:  # a person or a check has said meanwhile how it is
+        _BOARDS.change(session, board.id, **well)
 
 
-def _recovered_since(session: Session, run: Run) -> bool:
-    """Whether the board of a run has done well after it: completed another run, or passed a check."""
-    completed = select(Run.id).where(
-        Run.board_id == run.board_id, col(Run.id) > run.id, Run.state == RunState.COMPLETED
-    )
-    if session.exec(completed.limit(1)).first() is not None:
-        return True
-    passed = select(Check.id).where(
-        Check.board_id == run.board_id, Check.passed == true(), col(Check.started_at) >= run.ended_at
-    )
-    return session.exec(passed.limit(1)).first() is not None
-
-
-def _rest_board(session: Session, run: Run, ending: Ending, now: datetime) -> None:
-    board = session.get_one(Board, run.board_id)
-    if ending.cause is None:
-        board.strikes, board.well_at = 0, now
-        session.add(board)
-    if board.state is not BoardState.BUSY:  # a person or a check has said otherwise meanwhile
-        return
+def _after_run(run: Begun, ending: Ending, board: _BoardNow) -> tuple[BoardState, str]:
+    """How a board is that has nothing to do any more, and why."""
     if ending.cause is not None and ending.cause.meaning.blame in (Blame.BOARD, Blame.INSTRUMENT):
-        set_board_state(session, run.board_id, BoardState.SUSPECT, f"run {run.id} ended as {ending.cause}", now)
-    elif board.check_trigger is not None:  # or the next job would have it before the check that was asked for
-        set_board_state(session, run.board_id, BoardState.SUSPECT, "to be checked", now)
-    else:
-        set_board_state(session, run.board_id, BoardState.ONLINE, "", now)
+        return BoardState.SUSPECT, f"run {run.id} ended as {ending.cause}"
+    if board.check_trigger is not None:  # or the next job would have it before the check that was asked for
+        return BoardState.SUSPECT, "to be checked"
+    return BoardState.ONLINE, ""
 
 
 def interrupt_runs(session: Session, now: datetime, terms: Terms = _BARE) -> list[Run]:
@@ -393,29 +402,34 @@ def interrupt_unserved(
         terms: As for `end_run`.
         cause: Why they are cut off.
     """
-    left = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
-    return [
-        end_run(session, _key(run), Ending(cause, f"at step {run.step}"), now, terms)
-        for run in left
-        if _key(run) not in served
-    ]
+    running = session.exec(select(Run).where(Run.state == RunState.RUNNING).order_by(col(Run.id))).all()
+    left = [(run.id, run) for run in running if run.id is not None and run.id not in served]
+    for run_id, run in left:
+        end_run(session, run_id, Ending(cause, f"at step {run.step}"), now, terms)
+    return [run for _, run in left]
 
 
 # --- boards and instruments -----------------------------------------------------------------------------------
 
 
-def set_board_state(session: Session, board_id: str, state: BoardState, reason: str, now: datetime) -> Board:
+def set_board_state(session: Session, board_id: str, state: BoardState, reason: str, now: datetime) -> None:
     """Change a board's state; a board never seen before begins offline. One that stays as it is makes no event."""
-    board = session.get(Board, board_id)
-    if board is not None and (board.state, board.reason) == (state, reason):
-        return board
-    board = board or Board(id=board_id, changed_at=now)
+    board = _BOARDS.get(session, board_id)
+    if board is None:
+        board = _BoardNow(board_id, BoardState.OFFLINE)
+        _ADD_BOARD.add(session.connection(), {"id": board_id, "state": board.state, "reason": "", "changed_at": now})
+    elif (board.state, board.reason) == (state, reason):
+        return
+    _move_board(session, board, state, reason, now)
+
+
+def _move_board(
+    session: Session, board: _BoardNow, state: BoardState, reason: str, now: datetime, **values: Any
+) -> None:
     if board.state is not state:
-        board.state = check_transition(f"board {board_id}", board.state, state)
-    board.reason, board.changed_at = reason, now
-    session.add(board)
-    note(session, now, kind="board", subject=board_id, state=state, reason=reason, board_id=board_id)
-    return board
+        check_transition(f"board {board.id}", board.state, state)
+    _BOARDS.change(session, board.id, state=state, reason=reason, changed_at=now, **values)
+    note(session, now, kind="board", subject=board.id, state=state, reason=reason, board_id=board.id)
 
 
 def set_instrument_state(

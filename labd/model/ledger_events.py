@@ -5,12 +5,14 @@ Who that is stands in `session.info["actor"]`, set by whoever opened the session
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlmodel import Session
 
 from labd.errors import NotFoundError
 from labd.model.prepared import Insertion
+from labd.model.rows import Rows
 from labd.model.tables import Run
 
 LABD = "labd"
@@ -18,7 +20,17 @@ LABD = "labd"
 ACTOR = "actor"
 """Key of `Session.info` under which the actor stands."""
 
+
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """Of which job a run is an attempt, and where."""
+
+    job_id: int
+    board_id: str
+
+
 _ADD = Insertion("event")
+_RUNS = Rows(Run, _Whose)
 
 
 def note(
@@ -56,7 +68,7 @@ def note_of_run(
     Raises:
         NotFoundError: there is no such run.
     """
-    run = session.get(Run, run_id)
+    run = _RUNS.get(session, run_id)
     if run is None:
         raise NotFoundError(f"there is no run {run_id}", where="run")
     note(

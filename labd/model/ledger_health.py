@@ -169,8 +169,9 @@ def set_standing(
         due_at: When it is checked next; None for as its state says.
         well: Whether it was found well.
     """
-    before = session.get_one(Board, board_id).state
-    board = set_board_state(session, board_id, state, reason, now)
+    board = session.get_one(Board, board_id)
+    before = board.state
+    set_board_state(session, board_id, state, reason, now)
     board.strikes, board.check_due_at, board.check_trigger = strikes, due_at, None
     if well:
         board.well_at = now
@@ -230,7 +231,7 @@ def withdraw_board(session: Session, board_id: str, state: BoardState, reason: s
         raise ConflictError(
             f"board {board_id} is in maintenance", where="params.id", remedy="return it, and then quarantine it"
         )
-    board = set_board_state(session, board_id, state, reason, now)
+    set_board_state(session, board_id, state, reason, now)
     board.check_due_at = board.check_trigger = None
     session.add(board)
     return board

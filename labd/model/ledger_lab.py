@@ -13,6 +13,7 @@ from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, StateError
 from labd.model.ledger_events import note
+from labd.model.prepared import Presence
 from labd.model.states import BoardState
 from labd.model.tables import Board, Event, Lease, Mark
 
@@ -26,6 +27,7 @@ RESUMED = "resumed"
 REMOVED = "removed from lab.toml"
 """Reason of the state of what is in the record only."""
 _STOP = "lab.stopped"
+_MARKS = Presence("mark", "reader")
 
 
 def note_space(session: Session, lab: str, state: str, notice: str, now: datetime) -> None:
@@ -122,5 +124,6 @@ def refuse_if_stopped(session: Session) -> None:
     Raises:
         StateError: the lab is stopped.
     """
-    if session.get(Mark, _STOP) is not None:
+    session.flush()
+    if _MARKS.holds(session.connection(), _STOP):
         raise StateError("the lab is stopped", where="lab", remedy="resume it first")

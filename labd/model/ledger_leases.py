@@ -8,21 +8,40 @@ and the time, and none commits.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert
+import sqlalchemy
+from sqlalchemy import bindparam, delete, insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, or_, select
 
 from labd.errors import StateError
 from labd.model.ledger_events import note
 from labd.model.ledger_lab import refuse_if_stopped
+from labd.model.rows import Rows
 from labd.model.states import LeasePurpose, ReservationState, RunState
 from labd.model.tables import Board, Check, Hold, Lease, Reservation, Run
 
 CUT_OFF = "cut_off"
 """State of the event of a check that ended without a verdict."""
-_HOLD = insert(SQLModel.metadata.tables["hold"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """When a lease was released; None for one in force."""
+
+    released_at: datetime | None
+
+
+_LEASE_ROWS = Rows(Lease, _Lent)
+_LEASE, _HOLD = SQLModel.metadata.tables["lease"], SQLModel.metadata.tables["hold"]
+_ADD_LEASE = insert(_LEASE)
+_ADD_HOLD = insert(_HOLD)
+_REMOVE_HOLDS = delete(_HOLD).where(_HOLD.c.lease_id == bindparam("lease"))
+_OF_RUN = sqlalchemy.select(_LEASE.c.id, _LEASE.c.granted_at, _LEASE.c.expires_at).where(
+    _LEASE.c.run_id == bindparam("run"), _LEASE.c.released_at.is_(None)
+)
 
 
 def grant_lease(
@@ -37,7 +56,7 @@ def grant_lease(
     run_id: int | None = None,
     check_id: int | None = None,
     reservation_id: int | None = None,
-) -> Lease:
+) -> None:
     """Hold a board and everything that it needs for itself, until `expires_at` at the latest.
 
     The board's state stays as it is: whoever grants the lease says what the board is then.
@@ -64,37 +83,39 @@ def grant_lease(
     }
     if served[purpose] is None or sum(number is not None for number in served.values()) != 1:
         raise StateError(f"a lease for a {purpose} serves exactly one", where=f"board {board_id}")
-    lease = Lease(
-        board_id=board_id,
-        purpose=purpose,
-        owner=owner,
-        run_id=run_id,
-        check_id=check_id,
-        reservation_id=reservation_id,
-        granted_at=now,
-        expires_at=expires_at,
-    )
+    lease = {
+        "board_id": board_id,
+        "purpose": purpose,
+        "owner": owner,
+        "run_id": run_id,
+        "check_id": check_id,
+        "reservation_id": reservation_id,
+        "granted_at": now,
+        "expires_at": expires_at,
+        "released_at": None,
+    }
+    connection = session.connection()
     try:
-        session.add(lease)
-        session.flush()
-        holds = [{"resource": resource, "lease_id": lease.id} for resource in sorted(set(resources))]
+        key = connection.execute(_ADD_LEASE, lease).inserted_primary_key
+        assert key is not None, "an insert of one row tells its key"
+        holds = [{"resource": resource, "lease_id": key[0]} for resource in sorted(set(resources))]
         if holds:
-            session.connection().execute(_HOLD, holds)
+            connection.execute(_ADD_HOLD, holds)
     except IntegrityError as error:
         raise StateError(
             "is held already, or shares what it needs with one that is", where=f"board {board_id}"
         ) from error
-    return lease
 
 
-def release_lease(session: Session, lease_id: int, now: datetime) -> Lease:
+def release_lease(session: Session, lease_id: int, now: datetime) -> None:
     """Let go of a board and of all that was held with it; harmless if that has happened."""
-    lease = session.get_one(Lease, lease_id)
-    if lease.released_at is None:
-        lease.released_at = now
-        session.add(lease)
-        session.connection().execute(delete(Hold).where(col(Hold.lease_id) == lease_id))
-    return lease
+    if _LEASE_ROWS.get_one(session, lease_id).released_at is None:
+        _release(session, lease_id, now)
+
+
+def _release(session: Session, lease_id: int, now: datetime) -> None:
+    _LEASE_ROWS.change(session, lease_id, released_at=now)
+    session.connection().execute(_REMOVE_HOLDS, {"lease": lease_id})
 
 
 def leases_in_force(session: Session) -> list[Lease]:
@@ -113,11 +134,11 @@ def release_of_run(session: Session, run_id: int, now: datetime) -> float:
     That is at most as long as the lease was meant for: a clock that is set forward costs nobody a day.
     """
     held_s = 0.0
-    query = select(Lease).where(Lease.run_id == run_id, col(Lease.released_at).is_(None))
-    for lease in session.exec(query).all():
-        release_lease(session, _number(lease.id), now)
-        meant_s = (lease.expires_at - lease.granted_at).total_seconds()
-        held_s += min(max(0.0, (now - lease.granted_at).total_seconds()), meant_s)
+    session.flush()
+    for lease_id, granted_at, expires_at in session.connection().execute(_OF_RUN, {"run": run_id}).all():
+        _release(session, lease_id, now)
+        meant_s = (expires_at - granted_at).total_seconds()
+        held_s += min(max(0.0, (now - granted_at).total_seconds()), meant_s)
     return held_s
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import sqlalchemy
 from sqlmodel import Session, col, func, select
 
+from labd.benchmarks import Mode
+from labd.model.rows import Rows
 from labd.model.states import BoardState, InstrumentState, JobState, LeasePurpose
 from labd.model.tables import LIVE_JOBS, Board, Event, Hold, Instrument, Job, Lease, Run
 
@@ -34,6 +36,27 @@ _COLUMNS = sqlalchemy.select(
 )
 _TELLING = ("job", "board", "instrument", "check", "reservation", "lab")
 """Kinds of events after which a decision may fall out otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commission:
+    """What a job asks for, and for whom, as those who do it have to know it.
+
+    Args:
+        id: Its number.
+        requester: Who is charged for it.
+        benchmark, mode, spec: What is measured, as it was asked for.
+    """
+
+    id: int
+    requester: str
+    benchmark: str
+    mode: Mode
+    spec: dict[str, Any]
+
+
+_COMMISSIONS = Rows(Job, Commission)
+_ASKED = sqlalchemy.select(col(Job.id), col(Job.requester), col(Job.benchmark), col(Job.mode), col(Job.spec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +134,17 @@ def queued_among(session: Session, job_ids: Collection[int]) -> list[JobColumns]
     return found
 
 
-def whole_jobs(session: Session, job_ids: Sequence[int]) -> list[Job]:
-    """Whole rows of some jobs, by their numbers."""
-    return [
-        job
-        for first in range(0, len(job_ids), FETCH)
-        for job in session.exec(
-            select(Job).where(col(Job.id).in_(job_ids[first : first + FETCH])).order_by(col(Job.id))
-        )
-    ]
+def commission(session: Session, job_id: int) -> Commission:
+    """What a job asks for. Raises SQLAlchemy's `NoResultFound` if there is none."""
+    return _COMMISSIONS.get_one(session, job_id)
+
+
+def commissions(session: Session, job_ids: Sequence[int]) -> Iterator[Commission]:
+    """What some jobs ask for."""
+    for first in range(0, len(job_ids), FETCH):
+        query = _ASKED.where(col(Job.id).in_(job_ids[first : first + FETCH]))
+        for row in session.connection().execute(query):
+            yield Commission(*row)
 
 
 def newest_event(session: Session) -> int:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlmodel import Session, select
 
+from labd.model.prepared import Insertion
+from labd.model.rows import Rows
 from labd.model.tables import Share
 
 
@@ -29,21 +31,32 @@ class Account:
         return float(self.used_s * 0.5 ** (elapsed_s / half_life_s))
 
 
+_ADD = Insertion("share")
+_SHARES = Rows(Share, Account)
+
+
 def charge(session: Session, requester: str, board_s: float, now: datetime, half_life_s: float) -> None:
     """Add board seconds to a requester's account."""
-    share = session.get(Share, requester) or Share(requester=requester, at=now)
-    share.used_s = Account(share.used_s, share.at).faded(now, half_life_s) + board_s
-    share.at = now
-    session.add(share)
+    account = _SHARES.get(session, requester)
+    _put(session, requester, account, _faded(account, now, half_life_s) + board_s, now)
 
 
 def raise_to(session: Session, requester: str, least_s: float, now: datetime, half_life_s: float) -> None:
     """Let a requester's account count at least so many board seconds: those that the others had while it paused."""
-    share = session.get(Share, requester) or Share(requester=requester, at=now)
-    used_s = Account(share.used_s, share.at).faded(now, half_life_s)
-    if used_s < least_s:
-        share.used_s, share.at = least_s, now
-        session.add(share)
+    account = _SHARES.get(session, requester)
+    if _faded(account, now, half_life_s) < least_s:
+        _put(session, requester, account, least_s, now)
+
+
+def _faded(account: Account | None, now: datetime, half_life_s: float) -> float:
+    return 0.0 if account is None else account.faded(now, half_life_s)
+
+
+def _put(session: Session, requester: str, before: Account | None, used_s: float, now: datetime) -> None:
+    if before is None:
+        _ADD.add(session.connection(), {"requester": requester, "used_s": used_s, "at": now})
+    else:
+        _SHARES.change(session, requester, used_s=used_s, at=now)
 
 
 def accounts(session: Session) -> Mapping[str, Account]:

@@ -16,8 +16,7 @@ from sqlmodel import Session
 from labd.errors import LabError
 from labd.model import ledger_queue
 from labd.model.database import Database
-from labd.model.ledger_queue import JobColumns
-from labd.model.tables import Job
+from labd.model.ledger_queue import Commission, JobColumns
 from labd.schedule.fleet import Fleet
 from labd.schedule.match import Requirement
 from labd.schedule.queue import Queue, Waiting
@@ -32,11 +31,11 @@ class UnreadableJobError(LabError):
 class Reader(Protocol):
     """Reads what older versions of labd did not store beside a job."""
 
-    def requirement(self, job: Job) -> Requirement:
+    def requirement(self, job: Commission) -> Requirement:
         """What the job asks of a board. Raises `UnreadableJobError`."""
         ...
 
-    def estimate_s(self, job: Job) -> float:
+    def estimate_s(self, job: Commission) -> float:
         """How long a run of the job should take, s. Raises `UnreadableJobError`."""
         ...
 
@@ -113,8 +112,7 @@ class Backlog:
                 read.waiting.append(_waiting(row, Requirement.parse(text), row[6]))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 read.unreadable[number] = f"its requirement cannot be read: {error!r}"
-        for job in ledger_queue.whole_jobs(session, list(old)):
-            assert job.id is not None, "rows that were read have their number"
+        for job in ledger_queue.commissions(session, list(old)):
             try:
                 read.waiting.append(_waiting(old[job.id], self._reader.requirement(job), self._reader.estimate_s(job)))
             except UnreadableJobError as error:

@@ -28,8 +28,10 @@ from labd.model import ledger, ledger_lab, ledger_leases, ledger_queue, ledger_s
 from labd.model.attempts import Terms
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
+from labd.model.ledger import Begun
+from labd.model.ledger_queue import Commission
 from labd.model.states import RunState
-from labd.model.tables import Job, Run
+from labd.model.tables import Run
 from labd.schedule.backlog import Backlog, Reader, UnreadableJobError
 from labd.schedule.explain import Explanation, why, why_not_waiting
 from labd.schedule.fleet import Fleet
@@ -56,11 +58,11 @@ class Work(Reader, Protocol):
         """What is known of each board, by id."""
         ...
 
-    def lease_s(self, job: Job) -> float:
+    def lease_s(self, job: Commission) -> float:
         """How long a run of the job may hold its board, s. Raises `UnreadableJobError`."""
         ...
 
-    async def perform(self, job: Job, run: Run) -> Ending:
+    async def perform(self, job: Commission, run: Begun) -> Ending:
         """Do one run and return how it ended; raise only when cancelled, after clean-up."""
         ...
 
@@ -82,11 +84,10 @@ def terms_of(config: LabConfig) -> Terms:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run whose start was committed, with its number and with how long its lease is, s."""
+    """A run whose start was committed, and how long its lease is, s."""
 
-    job: Job
-    run: Run
-    run_id: int
+    job: Commission
+    run: Begun
     lease_s: float
 
     def charged_s(self, ending: Ending, now: datetime) -> float:
@@ -282,14 +283,13 @@ class Dispatcher:
         job_id, now, log = assignment.job_id, self._clock.now(), self._log.bind(job=assignment.job_id, board=board.id)
 
         def begin(session: Session) -> Started:
-            job = session.get_one(Job, job_id)
+            job = ledger_queue.commission(session, job_id)
             lease_s = self._work.lease_s(job)
             run = ledger.start_run(session, job_id, board.id, now, lease_s, resources=resources_of(board))
-            assert run.id is not None, "a run has its number after a flush"
             if assignment.least_used_s > 0.0:
                 half_life_s = self._live.now.queue.half_life_s
                 ledger_share.raise_to(session, job.requester, assignment.least_used_s, now, half_life_s)
-            return Started(job, run, run.id, lease_s)
+            return Started(job, run, lease_s)
 
         try:
             return await self._database.write(begin)
@@ -308,11 +308,11 @@ class Dispatcher:
             self._flashed.note(queue.fleet, waited.requirement, assignment.board_id, now_s)
         requester = started.job.requester
         self._accounts.charge(requester, estimate_s, now_s, half_life_s, least_s=assignment.least_used_s)
-        self._served.add(started.run_id)
-        group.create_task(self._serve(started, estimate_s), name=f"run-{started.run_id}")
+        self._served.add(started.run.id)
+        group.create_task(self._serve(started, estimate_s), name=f"run-{started.run.id}")
 
     async def _serve(self, started: Started, estimate_s: float) -> None:
-        job, run, run_id = started.job, started.run, started.run_id
+        job, run, run_id = started.job, started.run, started.run.id
         this_task = asyncio.current_task()
         assert this_task is not None
         with structlog.contextvars.bound_contextvars(job=job.id, run=run_id, board=run.board_id):

@@ -17,6 +17,8 @@ from labd.config.derived import BoardFacts, lab_facts
 from labd.model import ledger
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
+from labd.model.ledger import Begun
+from labd.model.ledger_queue import Commission
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, JobState, RunState
 from labd.model.tables import Board, Event, Hold, Job, Lease, Run, Share
@@ -46,22 +48,21 @@ class HeldWork:
     def facts(self, config: LabConfig) -> dict[str, BoardFacts]:
         return lab_facts(config, {})
 
-    def requirement(self, job: Job) -> Requirement:
+    def requirement(self, job: Commission) -> Requirement:
         if "riddle" in job.spec:
             raise UnreadableJobError("it speaks in riddles")
         return Requirement(job.benchmark, job.mode, board_id=job.spec.get("board"))
 
-    def estimate_s(self, job: Job) -> float:
+    def estimate_s(self, job: Commission) -> float:
         return 15.0
 
-    def lease_s(self, job: Job) -> float:
+    def lease_s(self, job: Commission) -> float:
         return 60.0
 
     async def make_safe(self, board_id: str) -> None:
         self.safe.append(board_id)
 
-    async def perform(self, job: Job, run: Run) -> Ending:
-        assert job.id is not None
+    async def perform(self, job: Commission, run: Begun) -> Ending:
         self.ends[job.id] = asyncio.get_running_loop().create_future()
         async with self.changed:
             self.changed.notify_all()

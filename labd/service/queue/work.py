@@ -15,7 +15,8 @@ from labd.benchmarks import BENCHMARKS, Benchmark
 from labd.config import LabConfig, LiveConfig
 from labd.config.derived import BoardFacts, capabilities_of, lab_facts
 from labd.model.causes import Cause, Ending
-from labd.model.tables import Job, Run
+from labd.model.ledger import Begun
+from labd.model.ledger_queue import Commission
 from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.match import Requirement
 from labd.service.messages import JobSpec
@@ -37,28 +38,28 @@ class LabWork:
         """What is known of each board, by id; no hardware is touched."""
         return lab_facts(config, capabilities_of(config, self._bench.drivers))
 
-    def requirement(self, job: Job) -> Requirement:
+    def requirement(self, job: Commission) -> Requirement:
         """What the job asks of a board. Raises `UnreadableJobError`."""
         return _read(job)[0].requirement
 
-    def estimate_s(self, job: Job) -> float:
+    def estimate_s(self, job: Commission) -> float:
         """How long a run of the job should take, s. Raises `UnreadableJobError`."""
         return estimate_of(*_read(job))
 
-    def lease_s(self, job: Job) -> float:
+    def lease_s(self, job: Commission) -> float:
         """How long a run of the job may hold its board, s. Raises `UnreadableJobError`."""
         spec, benchmark = _read(job)
         trials, min_window_s = _extent(spec, benchmark)
         return lease_s(benchmark, spec.mode, trials, min_window_s, _inferences(spec))
 
-    async def perform(self, job: Job, run: Run) -> Ending:
+    async def perform(self, job: Commission, run: Begun) -> Ending:
         """Do one run of the job on the board that `run` names."""
         spec, benchmark = _read(job)
         board = self._live.now.board_by_id(run.board_id)
         if board is None:  # reloaded between the start's commit and here
             return Ending(Cause.BOARD_REMOVED, f"{run.board_id} is not in lab.toml any more")
         image = self._live.now.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
-        if image is None or job.id is None or run.id is None:
+        if image is None:
             return Ending(Cause.FIRMWARE_MISSING, f"lab.toml names no {spec.mode.image} image for {board.target}")
         trials, min_window_s = _extent(spec, benchmark)
         plan = RunPlan(
@@ -93,7 +94,7 @@ def estimate_of(spec: JobSpec, benchmark: Benchmark) -> float:
     return estimate_s(benchmark, spec.mode, *_extent(spec, benchmark))
 
 
-def _read(job: Job) -> tuple[JobSpec, Benchmark]:
+def _read(job: Commission) -> tuple[JobSpec, Benchmark]:
     """What was asked for, and the benchmark that it names.
 
     Raises:
