@@ -221,6 +221,7 @@ class Dispatcher:
         decision = decide(queue, snapshot)
         expired = await asyncio.gather(*map(self._expire, decision.expired))
         async with self._starting:
+            self._cancelled &= self._served  # all that have begun so far are served, or have ended
             outcomes = await asyncio.gather(*map(self._start, decision.assignments))
             for assignment, outcome in zip(decision.assignments, outcomes, strict=True):
                 if outcome is not None:
@@ -341,7 +342,6 @@ class Dispatcher:
             self.wake()
             if stopped is not None and run_id not in self._cancelled and not self._halted:
                 raise stopped
-            self._cancelled.discard(run_id)
 
     def _why_cancelled(self, run_id: int) -> Cause:
         if run_id in self._cancelled:

@@ -279,6 +279,15 @@ async def test_a_cancelled_run_is_cleaned_up_and_ends_its_job(tmp_path: Path) ->
         assert not task.done(), "cancelling one run leaves the dispatcher alive"
 
 
+async def test_a_cancel_of_a_run_that_is_not_there_stops_no_later_one_of_its_number(tmp_path: Path) -> None:
+    async with lab(tmp_path) as (database, work, dispatcher, _):
+        dispatcher.cancel(1)
+        job_id = await submit(database)
+        await work.started(1)
+        work.ends[job_id].set_result(Ending())
+        await until(database, job_id, JobState.COMPLETED)
+
+
 async def test_a_stop_ends_runs_as_interrupted_and_queues_their_jobs_again_but_not_cancelled_ones(
     tmp_path: Path,
 ) -> None:
