@@ -10,6 +10,7 @@ import typer
 from labd.cli.board_view import board_line, found, print_board, verdict
 from labd.cli.completion import complete_board
 from labd.cli.connection import OverdueError, ask
+from labd.cli.span import LENGTH, LONGEST_WAIT, limit_s
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, results
 from labd.mqtt.client import LabClient
 from labd.service.health.messages import BoardDetail, BoardRef, BoardWithdrawal, CheckDocument
@@ -24,7 +25,9 @@ BoardId = Annotated[
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why, for everybody to read.", show_default=False)]
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the check's end and show what it found.")]
-WaitLimit = Annotated[float, typer.Option("--for", min=0.0, help="Longest wait, s.")]
+WaitLimit = Annotated[
+    float, typer.Option("--for", parser=limit_s, metavar=LENGTH, help=LONGEST_WAIT, show_default="10m")
+]
 
 POLL_S = 0.5
 """Pause between two questions whether a check has ended, s."""
@@ -61,7 +64,7 @@ def check(
     board_id: BoardId,
     *,
     wait: Wait = False,
-    limit_s: WaitLimit = 600.0,
+    within_s: WaitLimit = 600.0,
     json: Json = False,
 ) -> None:
     """Have a board checked as soon as it is free.
@@ -69,7 +72,7 @@ def check(
     With --wait the exit status is 0 if it passed, 1 if it did not, 5 if --for has passed.
     """
     if wait:
-        raise _checked(context, "board.check", board_id, limit_s, json=json)
+        raise _checked(context, "board.check", board_id, within_s, json=json)
     _change(context, "board.check", BoardRef(id=board_id), json=json)
 
 
@@ -87,14 +90,14 @@ def maintain(context: typer.Context, board_id: BoardId, reason: Reason, *, json:
 
 @app.command("return")
 def return_(
-    context: typer.Context, board_id: BoardId, *, wait: Wait = False, limit_s: WaitLimit = 600.0, json: Json = False
+    context: typer.Context, board_id: BoardId, *, wait: Wait = False, within_s: WaitLimit = 600.0, json: Json = False
 ) -> None:
     """Give a board back from maintenance or quarantine: it is checked, and works again if it passes.
 
     With --wait the exit status is 0 if it passed, 1 if it did not, 5 if --for has passed.
     """
     if wait:
-        raise _checked(context, "board.return", board_id, limit_s, json=json)
+        raise _checked(context, "board.return", board_id, within_s, json=json)
     _change(context, "board.return", BoardRef(id=board_id), json=json)
 
 
@@ -102,9 +105,9 @@ async def _detail(lab: LabClient, board_id: str) -> BoardDetail:
     return await lab.request("board.get", BoardRef(id=board_id), BoardDetail)
 
 
-def _checked(context: typer.Context, verb: str, board_id: str, limit_s: float, *, json: bool) -> typer.Exit:
+def _checked(context: typer.Context, verb: str, board_id: str, within_s: float, *, json: bool) -> typer.Exit:
     """Ask for what brings a check, show what the check found, and return the exit that says it to scripts."""
-    ended = ask(context, lambda lab: _next_check(lab, verb, board_id, limit_s))
+    ended = ask(context, lambda lab: _next_check(lab, verb, board_id, within_s))
     if json:
         print_json(ended.model_dump(mode="json"))
     else:
@@ -112,12 +115,12 @@ def _checked(context: typer.Context, verb: str, board_id: str, limit_s: float, *
     return typer.Exit(Exit.DONE if ended.passed else Exit.FAILED)
 
 
-async def _next_check(lab: LabClient, verb: str, board_id: str, limit_s: float) -> CheckDocument:
+async def _next_check(lab: LabClient, verb: str, board_id: str, within_s: float) -> CheckDocument:
     """Ask for what brings a check, and wait for the end of the first one that begins after that."""
     before = max((each.id for each in (await _detail(lab, board_id)).checks), default=0)
     await lab.request(verb, BoardRef(id=board_id), BoardDocument)
     try:
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(within_s):
             while True:
                 for each in reversed((await _detail(lab, board_id)).checks):
                     if each.id > before and each.ended_at is not None:
@@ -125,7 +128,7 @@ async def _next_check(lab: LabClient, verb: str, board_id: str, limit_s: float) 
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         remedy = f"see what it waits for with labctl board show {board_id}"
-        raise OverdueError(f"board {board_id} was not checked within {limit_s:g} s", remedy=remedy) from error
+        raise OverdueError(f"board {board_id} was not checked within {within_s:g} s", remedy=remedy) from error
 
 
 def _change(context: typer.Context, verb: str, params: Message, *, json: bool) -> None:

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, time, timedelta
 
 import typer
 
+LENGTH = "LENGTH"
+"""What help calls a length of time."""
+LONGEST_WAIT = "Longest wait: 90s, 10m, 2h; a number alone is seconds."
 _UNITS = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _SPAN = re.compile(
     r"(?:(?P<d>\d+(?:\.\d+)?)d)?(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?"
@@ -25,6 +28,15 @@ def span_s(text: str) -> float:
     if seconds <= 0:
         raise typer.BadParameter(f"{text!r} is no length of time: write 90m, 2h or 1d12h")
     return seconds
+
+
+def limit_s(given: str | float) -> float:
+    """Seconds of an option that bounds a wait: a length of time as `span_s` takes it, or the option's own default.
+
+    Raises:
+        BadParameter: it is no length of time.
+    """
+    return span_s(given) if isinstance(given, str) else given
 
 
 def span_text(seconds: float) -> str:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from labd.bench.progress import Progress
+from labd.cli.table import Exit
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 from tests.cli.served import Served, ended, labctl, labctl_here, nowhere, served_lab, started
@@ -165,6 +166,22 @@ async def test_a_watch_goes_on_when_the_broker_comes_back(tmp_path: Path) -> Non
 async def test_a_wait_that_is_too_long_is_status_5(tmp_path: Path) -> None:
     async with served_lab(tmp_path) as lab:
         job_id = await submitted(lab)
-        result = await labctl(*lab.options, "job", "watch", str(job_id), "--for", "0.5")
-        assert (result.status, result.out) == (5, "")
-        assert "has not ended within 0.5 s" in result.err
+        for length in ("0.5", "0.5s"):
+            result = await labctl(*lab.options, "job", "watch", str(job_id), "--for", length)
+            assert (result.status, result.out) == (5, "")
+            assert "has not ended within 0.5 s" in result.err
+
+
+def test_whatever_waits_takes_a_length_of_time() -> None:
+    options = ("--broker", str(nowhere()), "--lab", "bench-1")
+    for words in (
+        ("job", "watch", "7"),
+        ("submit", "digits01", "energy", "--wait"),
+        ("job", "cancel", "7", "--wait"),
+        ("board", "check", "b1", "--wait"),
+        ("sweep", "run", "nightly", "--wait"),
+    ):
+        assert labctl_here(*options, *words, "--for", "1h30m").status == Exit.UNREACHABLE, words
+        refused = labctl_here(*options, *words, "--for", "soon")
+        assert refused.status == 2, words
+        assert "write 90m, 2h or 1d12h" in " ".join(refused.err.replace("│", " ").split()), words

@@ -23,6 +23,7 @@ from labd.cli.connection import ask, connection_of, run
 from labd.cli.job.view import print_job, print_jobs
 from labd.cli.job.watch import watch_job
 from labd.cli.job.why import print_why, time_of
+from labd.cli.span import LENGTH, LONGEST_WAIT, limit_s
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
 from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobAccepted, JobDocument, JobQuery, JobSpec
@@ -42,7 +43,7 @@ JobId = Annotated[int, _number(complete_job)]
 LiveJobId = Annotated[int, _number(complete_live_job)]
 ParkedJobId = Annotated[int, _number(complete_parked_job)]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and show it.")]
-WaitLimit = Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait for the job's end, s.")]
+WaitLimit = Annotated[float | None, typer.Option("--for", parser=limit_s, metavar=LENGTH, help=LONGEST_WAIT)]
 
 
 @app.command()
@@ -74,14 +75,14 @@ def submit(
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE kept with the job; again for more.")] = None,
     wait: Wait = False,
-    limit_s: WaitLimit = None,
+    within_s: WaitLimit = None,
     json: Json = False,
 ) -> None:
     """Queue a job.
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
-    _check_limit(limit_s, wait=wait)
+    _check_limit(within_s, wait=wait)
     given = {
         "benchmark": benchmark,
         "mode": mode,
@@ -103,7 +104,7 @@ def submit(
         spec = JobSpec.model_validate({key: value for key, value in (given | chosen).items() if value is not None})
     except ValidationError as error:
         raise typer.BadParameter(_first(error)) from error
-    _tell_queued(context, ask(context, lambda lab: lab.submit(spec)), limit_s, wait=wait, json=json)
+    _tell_queued(context, ask(context, lambda lab: lab.submit(spec)), within_s, wait=wait, json=json)
 
 
 @app.command("list")
@@ -152,12 +153,12 @@ def show(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
 
 
 @app.command()
-def watch(context: typer.Context, job_id: LiveJobId, *, limit_s: WaitLimit = None, json: Json = False) -> None:
+def watch(context: typer.Context, job_id: LiveJobId, *, within_s: WaitLimit = None, json: Json = False) -> None:
     """Follow a job until it ends, then show it; with --json every news is a line.
 
     Exit status: 0 the job completed, 1 it ended otherwise, 5 --for has passed.
     """
-    ended = _watched(context, job_id, limit_s, json=json)
+    ended = _watched(context, job_id, within_s, json=json)
     raise _status(ended) if json else _end(ended, json=False)
 
 
@@ -167,17 +168,17 @@ def cancel(
     job_id: LiveJobId,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until a running job has stopped, and show it.")] = False,
-    limit_s: WaitLimit = None,
+    within_s: WaitLimit = None,
     json: Json = False,
 ) -> None:
     """Cancel a queued, parked or running job.
 
     With --wait the exit status is 0 if it ended as cancelled, 1 if it ended otherwise before, 5 if --for has passed.
     """
-    _check_limit(limit_s, wait=wait)
+    _check_limit(within_s, wait=wait)
     accepted = ask(context, lambda lab: lab.cancel(job_id))
     if wait:
-        job = _watched(context, job_id, limit_s, json=False)
+        job = _watched(context, job_id, within_s, json=False)
         _end(job, json=json)
         raise typer.Exit(Exit.DONE if job.state is JobState.CANCELLED else Exit.FAILED)
     if json:
@@ -193,15 +194,15 @@ def release(
     job_id: ParkedJobId,
     *,
     wait: Wait = False,
-    limit_s: WaitLimit = None,
+    within_s: WaitLimit = None,
     json: Json = False,
 ) -> None:
     """Queue a parked job again, as if it had never been tried.
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
-    _check_limit(limit_s, wait=wait)
-    _tell_queued(context, ask(context, lambda lab: lab.release(job_id)), limit_s, wait=wait, json=json)
+    _check_limit(within_s, wait=wait)
+    _tell_queued(context, ask(context, lambda lab: lab.release(job_id)), within_s, wait=wait, json=json)
 
 
 @app.command()
@@ -215,21 +216,21 @@ def why(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> Non
 
 
 def _tell_queued(
-    context: typer.Context, accepted: JobAccepted, limit_s: float | None, *, wait: bool, json: bool
+    context: typer.Context, accepted: JobAccepted, within_s: float | None, *, wait: bool, json: bool
 ) -> None:
     """Tell of a job that is queued now, or wait for its end and tell of that."""
     if wait:
         remarks().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
-        raise _end(_watched(context, accepted.job_id, limit_s, json=False), json=json)
+        raise _end(_watched(context, accepted.job_id, within_s, json=False), json=json)
     if json:
         print_json(accepted.model_dump(mode="json"))
     else:
         results().print(f"job {accepted.job_id} is {accepted.state}", markup=False)
 
 
-def _watched(context: typer.Context, job_id: int, limit_s: float | None, *, json: bool) -> JobDocument:
+def _watched(context: typer.Context, job_id: int, within_s: float | None, *, json: bool) -> JobDocument:
     connection = connection_of(context)
-    return run(lambda: watch_job(connection, job_id, limit_s, lines=json))
+    return run(lambda: watch_job(connection, job_id, within_s, lines=json))
 
 
 def _end(job: JobDocument, *, json: bool) -> typer.Exit:
@@ -244,8 +245,8 @@ def _status(job: JobDocument) -> typer.Exit:
     return typer.Exit(Exit.DONE if job.state is JobState.COMPLETED else Exit.FAILED)
 
 
-def _check_limit(limit_s: float | None, *, wait: bool) -> None:
-    if limit_s is not None and not wait:
+def _check_limit(within_s: float | None, *, wait: bool) -> None:
+    if within_s is not None and not wait:
         raise typer.BadParameter("--for bounds the waiting: give --wait too")
 
 

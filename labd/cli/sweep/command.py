@@ -9,6 +9,7 @@ import typer
 
 from labd.cli.completion import complete_sweep
 from labd.cli.connection import ask, connection_of, run, stop
+from labd.cli.span import LENGTH, LONGEST_WAIT, limit_s
 from labd.cli.sweep.file import read_sweep
 from labd.cli.sweep.report import report
 from labd.cli.sweep.view import print_preview, print_sweep, print_sweeps
@@ -121,14 +122,14 @@ def run_(
     name: Name,
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the night's end and show it.")] = False,
-    limit_s: Annotated[float | None, typer.Option("--for", min=0.0, help="Longest wait, s.")] = None,
+    within_s: Annotated[float | None, typer.Option("--for", parser=limit_s, metavar=LENGTH, help=LONGEST_WAIT)] = None,
     json: Json = False,
 ) -> None:
     """Begin a night now, whatever the cron line says.
 
     With --wait the exit status is 0 if all jobs completed, 1 if not, 5 if --for has passed.
     """
-    if limit_s is not None and not wait:
+    if within_s is not None and not wait:
         raise typer.BadParameter("--for bounds the waiting: give --wait too")
     accepted = ask(context, lambda lab: lab.request("sweep.run", SweepRef(name=name), NightAccepted))
     if not wait:
@@ -138,7 +139,7 @@ def run_(
             results().print(f"night {accepted.night} of sweep {accepted.name} is {accepted.state}", markup=False)
         return
     connection = connection_of(context)
-    night = run(lambda: watch_night(connection, name, accepted.night, limit_s))
+    night = run(lambda: watch_night(connection, name, accepted.night, within_s))
     if json:
         print_json(night.model_dump(mode="json"))
     else:
