@@ -24,7 +24,7 @@ from labd.config import Board, Changes, LabConfig, LiveConfig, changes, fixed_ch
 from labd.errors import ConfigError, ConflictError, RequestError
 from labd.model import ledger_lab
 from labd.model.database import Database
-from labd.model.ledger_leases import held_resources
+from labd.model.ledger_leases import held_resources, leases_in_force
 
 
 class ConfigRefusedError(RequestError):
@@ -159,20 +159,28 @@ class Reloader:
         while True:
             await self._adopted.wait()
             self._adopted.clear()
-            while True:
-                commits = self._database.commits
-                if not await self._settle_once():
-                    break
+            while (commits := await self._settle_once()) is not None:
                 await self._database.committed_since(commits)
 
-    async def _settle_once(self) -> bool:
-        """Take boards off that are free to go, bring new ones up; True if some have to wait for what holds them."""
+    async def _settle_once(self) -> int | None:
+        """Take boards off that are free to go, bring new ones up.
+
+        Returns:
+            After how many commits some still had to wait for what holds them; None if all is done.
+        """
         config, now = self._live.now, self._clock.now()
         known = [board.id for board in config.board]
         leaving = await self._database.write(lambda session: ledger_lab.retire_boards(session, known, now))
-        offline, held = await self._database.read(
-            lambda session: (ledger_lab.offline_boards(session, known), held_resources(session))
+        commits = self._database.commits  # its own commit is none that frees a board
+        offline, held, leases = await self._database.read(
+            lambda session: (
+                ledger_lab.offline_boards(session, known),
+                held_resources(session),
+                leases_in_force(session),
+            )
         )
+        if not {lease.board_id for lease in leases}.issuperset(leaving):
+            return commits - 1  # freed meanwhile: no commit has to come first
         waiting = bool(leaving)
         by_supply: defaultdict[str, list[Board]] = defaultdict(list)
         for board_id in offline:
@@ -185,7 +193,7 @@ class Reloader:
         async with asyncio.TaskGroup() as group:  # a dead supply holds up its own boards only
             for instrument_id, boards in by_supply.items():
                 group.create_task(self._bring_up(boards), name=f"boards-of-{instrument_id}")
-        return waiting
+        return commits if waiting else None
 
     async def _bring_up(self, boards: Iterable[Board]) -> None:
         """Put boards of one supply to work. What fed them before is unknown, so their outputs go off first."""

@@ -161,6 +161,24 @@ async def test_whoever_decides_is_told_of_another_file_at_once(tmp_path: Path) -
         assert scene.wakes == 1
 
 
+async def test_a_board_that_is_held_on_its_way_out_is_waited_for_in_silence(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        leaving, *others = scene.live.now.board
+        number = await hold(scene, leaving)
+        scene.edit(board=tuple(others))
+        await scene.reload()
+
+        async def idle() -> int:
+            """Long enough for whoever would look again and again."""
+            for _ in range(50):
+                await scene.board(leaving.id)
+            return scene.database.commits
+
+        assert await idle() == await idle()
+        await give_back(scene, number)
+        await scene.until(leaving.id, BoardState.OFFLINE)
+
+
 @pytest.mark.parametrize("fault", ["gone", "driver"])
 async def test_a_file_that_vanished_or_a_driver_that_cannot_be_loaded_leaves_all_as_it_was(
     tmp_path: Path, fault: str
