@@ -29,7 +29,7 @@ from labd.config.models import (
     User,
 )
 from labd.config.reading import Inspection, inspect, load
-from labd.config.sharing import resources_of
+from labd.config.sharing import resources_of, supply_resource
 
 __all__ = [
     "EMBEDDED",
@@ -62,4 +62,5 @@ __all__ = [
     "inspect",
     "load",
     "resources_of",
+    "supply_resource",
 ]

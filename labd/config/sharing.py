@@ -22,12 +22,20 @@ def resources_of(board: Board) -> frozenset[str]:
 
     Its serial port, the channels and the pin that it is wired to, its flash probe, and what `resources` names.
     """
-    channels = {(board.supply.instrument, board.supply.channel)}
+    held = {supply_resource(board), *board.resources}
     if board.measure is not None:
-        channels.add((board.measure.instrument, board.measure.channel))
-    held = {f"channel {instrument}/{channel}" for instrument, channel in channels} | set(board.resources)
+        held.add(_channel(board.measure.instrument, board.measure.channel))
     held |= {use for uses in (_ports, _timing_pins, _flashers) for _, use in uses(board)}
     return frozenset(held)
+
+
+def supply_resource(board: Board) -> str:
+    """Name of the channel that feeds a board, as it stands among its `resources_of`."""
+    return _channel(board.supply.instrument, board.supply.channel)
+
+
+def _channel(instrument: str, channel: int) -> str:
+    return f"channel {instrument}/{channel}"
 
 
 def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrument]) -> list[Finding]:

@@ -19,7 +19,7 @@ from labd.model.ledger import set_board_state
 from labd.model.ledger_events import note
 from labd.model.ledger_leases import grant_lease, release_lease
 from labd.model.states import BoardState, LeasePurpose, ReservationState, check_transition
-from labd.model.tables import Board, Lease, Reservation
+from labd.model.tables import Board, Hold, Lease, Reservation
 
 KIND = "reservation"
 WARNED = "warned"
@@ -191,14 +191,31 @@ def release_reservation(session: Session, reservation_id: int, reason: str, now:
     return row
 
 
-def warn_reservation(session: Session, reservation_id: int, now: datetime) -> Reservation:
-    """Note that the owner was told of the end; once for each end."""
+def warn_reservation(session: Session, reservation_id: int, now: datetime, warn_s: float) -> bool:
+    """Note that the owner was told of the end, which is `warn_s` away at most; once for each end.
+
+    Returns:
+        Whether it was noted: not if the end was moved away meanwhile, or the reservation ends already.
+    """
     row = reservation_row(session, reservation_id)
-    if row.state is ReservationState.ACTIVE and row.warned_at is None:
-        row.warned_at = now
-        session.add(row)
-        _event(session, row, now, WARNED)
-    return row
+    if row.state is not ReservationState.ACTIVE or row.reason or row.warned_at is not None:
+        return False
+    assert row.ends_at is not None, "an active reservation has an end"
+    if row.ends_at > now + timedelta(seconds=warn_s):
+        return False
+    row.warned_at = now
+    session.add(row)
+    _event(session, row, now, WARNED)
+    return True
+
+
+def is_due(session: Session, reservation_id: int, now: datetime) -> bool:
+    """Whether a reservation that has a board is to end: its time is up, it was given up, or its lease is gone."""
+    row = reservation_row(session, reservation_id)
+    if row.state is not ReservationState.ACTIVE:
+        return False
+    assert row.ends_at is not None, "an active reservation has an end"
+    return row.ends_at <= now or row.reason != "" or not _leases(session, reservation_id)
 
 
 def end_reservation(session: Session, reservation_id: int, now: datetime, *, dark: bool) -> Reservation:
@@ -295,12 +312,18 @@ def active_reservations(session: Session) -> list[Reservation]:
     return list(session.exec(query))
 
 
-def held_reservations(session: Session) -> set[int]:
-    """Numbers of the reservations that a lease is in force for."""
-    query = select(Lease.reservation_id).where(
-        col(Lease.released_at).is_(None), Lease.purpose == LeasePurpose.RESERVATION
+def held_reservations(session: Session) -> dict[int, frozenset[str]]:
+    """What each reservation that a lease is in force for holds beside its board, by its number."""
+    query = (
+        select(Lease.reservation_id, Hold.resource)
+        .outerjoin(Hold, col(Hold.lease_id) == col(Lease.id))
+        .where(col(Lease.released_at).is_(None), Lease.purpose == LeasePurpose.RESERVATION)
     )
-    return {number for number in session.exec(query) if number is not None}
+    held: dict[int, set[str]] = {}
+    for number, resource in session.exec(query):
+        assert number is not None, "such a lease serves a reservation"
+        held.setdefault(number, set()).update([resource] if resource is not None else [])
+    return {number: frozenset(resources) for number, resources in held.items()}
 
 
 def list_reservations(

@@ -21,7 +21,7 @@ import structlog
 from sqlmodel import Session
 
 from labd.clock import WALL, Clock
-from labd.config import Board, LabConfig, LiveConfig, resources_of
+from labd.config import Board, LabConfig, LiveConfig, resources_of, supply_resource
 from labd.config.derived import BoardFacts
 from labd.model import ledger_lab
 from labd.model import ledger_reservations as reservations
@@ -72,6 +72,13 @@ class _Rack:
                 {board_id, *(other for other, held in self.resources.items() if not own.isdisjoint(held))}
             )
         return self._near[board_id]
+
+
+def _wired(board: Board | None, held: frozenset[str] | None) -> Board | None:
+    """The board, if what feeds it now is what its reservation holds: it may be wired anew since the lease began."""
+    if board is None or (held is not None and supply_resource(board) not in held):
+        return None
+    return board
 
 
 class Granting:
@@ -165,8 +172,10 @@ class Warden:
         self._news = asyncio.Event()
         self._wanted: Mapping[str, Holder] = {}
         self._ending: set[int] = set()
-        self._wiring: dict[int, Board] = {}
-        """How the boards of active reservations were wired when each was first seen: that is what goes dark."""
+        """Those that are being ended, until a look at the record finds them ended: an older look ends none twice."""
+        self._wiring: dict[int, Board | None] = {}
+        """How the boards of active reservations were wired when each began: that is what goes dark; None if that is
+        not known any more."""
         self._seen = clock.now(), clock.passed_s()
         self._log = structlog.get_logger()
 
@@ -221,12 +230,12 @@ class Warden:
             lambda session: (reservations.active_reservations(session), reservations.held_reservations(session))
         )
         boards = {board.id: board for board in config.board}
-        now_active = {row.id: boards.get(row.board_id or "") for row in active}
         self._wiring = {
-            number: board
-            for number, found in now_active.items()
-            if number is not None and (board := self._wiring.get(number, found)) is not None
+            row.id: self._wiring.get(row.id) or _wired(boards.get(row.board_id or ""), held.get(row.id))
+            for row in active
+            if row.id is not None
         }
+        self._ending &= self._wiring.keys()
         for row in active:
             assert row.id is not None, "rows that were read have their number"
             assert row.ends_at is not None, "an active reservation has an end"
@@ -240,8 +249,9 @@ class Warden:
             next_s = min(next_s, left_s)
             if row.warned_at is None and row.duration_s > warn_s:
                 if left_s <= warn_s:
-                    await self._database.write(partial(reservations.warn_reservation, reservation_id=row.id, now=now))
-                    self._log.info("reservation_warned", reservation=row.id, owner=row.owner, left_s=left_s)
+                    warn = partial(reservations.warn_reservation, reservation_id=row.id, now=now, warn_s=warn_s)
+                    if await self._database.write(warn):
+                        self._log.info("reservation_warned", reservation=row.id, owner=row.owner, left_s=left_s)
                 else:
                     next_s = min(next_s, left_s - warn_s)
         return next_s
@@ -261,15 +271,22 @@ class Warden:
 
     async def _end(self, row: Reservation, number: int, *, gone: bool) -> None:
         board = self._wiring.get(number)
-        dark = board is None or await self._darken(board)
+        dark = board is not None and await self._darken(board)
 
-        def end(session: Session) -> Reservation:
-            if gone and not reservations.reservation_row(session, number).reason:
-                reservations.release_reservation(session, number, "its board was taken out of lab.toml", self._now())
-            return reservations.end_reservation(session, number, self._now(), dark=dark)
+        def end(session: Session) -> Reservation | None:
+            now = self._now()
+            if not reservations.is_due(session, number, now):
+                if not gone:
+                    return None
+                reservations.release_reservation(session, number, "its board was taken out of lab.toml", now)
+            return reservations.end_reservation(session, number, now, dark=dark)
 
         ended = await self._database.write(end)
-        self._ending.discard(number)
+        if ended is None:  # its owner was faster
+            self._ending.discard(number)
+            self._log.info("reservation_went_on", reservation=number, board=row.board_id)
+            self.wake()
+            return
         self._log.info("reservation_ended", reservation=number, board=row.board_id, reason=ended.reason, dark=dark)
         self._wake_dispatcher()
 

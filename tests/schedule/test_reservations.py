@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -42,6 +42,7 @@ class Scene:
     darkened: list[str] = field(default_factory=list)
     outputs: list[tuple[str, int]] = field(default_factory=list)
     obeys: bool = True
+    while_darkening: Callable[[], Awaitable[object]] | None = None
 
     async def reserve(self, wish: Wish, owner: str = "ada", duration_s: float = 3600.0) -> int:
         row = await self.database.write(
@@ -101,17 +102,22 @@ class Scene:
 
 
 @asynccontextmanager
-async def lab(folder: Path, clock: HandClock | None = None) -> AsyncIterator[Scene]:
-    """Three boards, which are online unless the folder has a lab that knows better."""
+async def lab(
+    folder: Path, clock: HandClock | None = None, boards: tuple[Board, ...] | None = None
+) -> AsyncIterator[Scene]:
+    """Three boards unless others are given, which are online unless the folder has a lab that knows better."""
     url = f"sqlite:///{folder / 'labd.db'}"
     upgrade(url)
-    live = LiveConfig(rack().model_copy(update={"reservation": RULES}))
+    config = rack().model_copy(update={"reservation": RULES})
+    live = LiveConfig(config if boards is None else config.model_copy(update={"board": boards}))
     clock = clock or HandClock()
     async with Database.open(url) as database:
 
         async def darken(board: Board) -> bool:
             scene.darkened.append(board.id)
             scene.outputs.append((board.supply.instrument, board.supply.channel))
+            if scene.while_darkening is not None:
+                await scene.while_darkening()
             return scene.obeys
 
         granting = Granting(lambda config: lab_facts(config, {}))
@@ -389,3 +395,63 @@ async def test_the_output_that_a_reservation_began_with_goes_dark_though_its_boa
         await scene.release(number)
         await scene.until(number, ReservationState.ENDED)
         assert ("psu", 1) in scene.outputs
+
+
+async def test_a_board_wired_anew_over_a_restart_is_looked_at_and_what_feeds_it_now_is_let_alone(
+    tmp_path: Path,
+) -> None:
+    clock = HandClock()
+    async with lab(tmp_path, clock) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        first, *others = scene.live.now.board
+    moved = first.model_copy(update={"supply": first.supply.model_copy(update={"channel": 4})})
+    async with lab(tmp_path, clock, (moved, *others)) as scene:
+        await scene.release(number)
+        await scene.until(number, ReservationState.ENDED)
+        assert scene.outputs == [], "its reservation does not hold channel 4"
+        assert (await scene.board("b1")).state is BoardState.SUSPECT
+
+
+async def test_a_board_taken_out_over_a_restart_is_not_taken_for_dark(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with lab(tmp_path, clock) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+        others = scene.live.now.board[1:]
+    async with lab(tmp_path, clock, others) as scene:
+        await scene.until(number, ReservationState.ENDED)
+        assert (await scene.board("b1")).state is BoardState.SUSPECT
+
+
+async def test_who_extends_in_the_last_moment_keeps_the_board(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"), duration_s=60)
+        asked_at = scene.clock.now()
+
+        async def extend() -> None:
+            scene.while_darkening = None
+            await scene.database.write(
+                lambda session: reservations.extend_reservation(session, number, 600, asked_at, RULES.max_s)
+            )
+
+        scene.while_darkening = extend
+        await scene.look(number, 80)
+        row = await scene.row(number)
+        assert (row.state, row.ends_at) == (ReservationState.ACTIVE, START + timedelta(seconds=660))
+        assert scene.darkened == ["b1"], "it was switched off, and is still its owner's"
+        await scene.look(number, 600)
+        assert (await scene.until(number, ReservationState.ENDED)).reason == "its time was up"
+
+
+async def test_an_end_that_was_moved_away_is_not_warned_of_yet(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        number = await scene.reserve(Wish(board_id="b1"))
+
+        async def warn(seconds: float) -> bool:
+            now = START + timedelta(seconds=seconds)
+            return await scene.database.write(
+                lambda session: reservations.warn_reservation(session, number, now, RULES.warn_s)
+            )
+
+        assert not await warn(2999)
+        assert await warn(3000)
+        assert not await warn(3001), "once"
