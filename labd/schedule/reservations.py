@@ -204,6 +204,7 @@ class Warden:
         if possible:
             for row in await self._database.write(partial(self._granting.grant, config=config, now=self._clock.now())):
                 self._log.info("reservation_granted", reservation=row.id, board=row.board_id, owner=row.owner)
+            self.wake()  # they have an end now, of which the last look did not know
             _, wanted = await self._database.read(look)
         freed = not self._wanted.keys() <= wanted.keys()
         self._wanted = {board_id: Holder(LeasePurpose.RESERVATION, owner) for board_id, owner in wanted.items()}

@@ -433,10 +433,14 @@ async def test_who_extends_in_the_last_moment_keeps_the_board(tmp_path: Path) ->
                 lambda session: reservations.extend_reservation(session, number, 600, asked_at, RULES.max_s)
             )
 
+        await idle(scene)
         scene.while_darkening = extend
-        await scene.look(number, 80)
-        row = await scene.row(number)
-        assert (row.state, row.ends_at) == (ReservationState.ACTIVE, START + timedelta(seconds=660))
+        await scene.clock.move(60)
+        async with asyncio.timeout(SOON_S):
+            while (await scene.row(number)).ends_at != START + timedelta(seconds=660):
+                await asyncio.sleep(0.005)
+        await idle(scene)
+        assert (await scene.row(number)).state is ReservationState.ACTIVE
         assert scene.darkened == ["b1"], "it was switched off, and is still its owner's"
         await scene.look(number, 600)
         assert (await scene.until(number, ReservationState.ENDED)).reason == "its time was up"
@@ -455,3 +459,14 @@ async def test_an_end_that_was_moved_away_is_not_warned_of_yet(tmp_path: Path) -
         assert not await warn(2999)
         assert await warn(3000)
         assert not await warn(3001), "once"
+
+
+async def test_who_has_waited_for_a_board_gives_it_back_in_time(tmp_path: Path) -> None:
+    async with lab(tmp_path) as scene:
+        first = await scene.reserve(Wish(board_id="b1"))
+        second = await scene.reserve(Wish(board_id="b1"), "bob", duration_s=20)
+        await scene.release(first)
+        await scene.until(second, ReservationState.ACTIVE)
+        await idle(scene)
+        await scene.clock.move(20)
+        assert (await scene.until(second, ReservationState.ENDED)).ended_at == START + timedelta(seconds=20)
