@@ -6,12 +6,15 @@ module's own transaction handling is switched off: it leaves DDL and SAVEPOINT o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from labd.errors import StoreError, StoreFullError
@@ -57,6 +60,27 @@ def make_engine(url: str, access: Access, *, connections: int = 1) -> Engine:
         raise StoreError(
             f"has no driver here: {error}", where=parsed.render_as_string(), remedy="install the database's driver"
         ) from error
+
+
+@contextmanager
+def carried_out(
+    connection: Connection, sql: str, values: tuple[Any, ...] | dict[str, Any] = ()
+) -> Iterator[DBAPICursor]:
+    """Carry out a statement in the database's own words, and lend the driver's cursor that did.
+
+    SQLAlchemy's own way to do so watches over more, and takes longer than SQLite takes for a row.
+
+    Raises:
+        DBAPIError: the database refused it, or what was asked of the cursor.
+    """
+    cursor, refused = connection.connection.cursor(), connection.dialect.loaded_dbapi.Error
+    try:
+        cursor.execute(sql, values)
+        yield cursor
+    except refused as error:
+        raise DBAPIError.instance(sql, values, error, refused, dialect=connection.dialect) from error
+    finally:
+        cursor.close()
 
 
 def lasts(engine: Engine) -> bool:
@@ -128,6 +152,7 @@ def _sqlite_engine(url: URL, access: Access, options: dict[str, Any]) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin_sql)
+        with carried_out(connection, begin_sql):
+            pass
 
     return engine

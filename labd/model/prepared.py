@@ -1,15 +1,23 @@
-"""Statements that are put into words once: a client waits while its job is written, and wording and checking a
-statement takes SQLAlchemy longer than carrying it out takes SQLite.
+"""Statements that are put into words once, and carried out by the database's own driver.
+
+A client waits while its job is written; wording, checking and watching over a statement takes SQLAlchemy longer than
+carrying it out takes SQLite.
+
+They take part in the transaction that the connection has begun; there has to be one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, Select, bindparam, insert, literal_column, select
+from sqlalchemy import Connection, Dialect, Select, bindparam, insert, literal_column, select
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlmodel import SQLModel
+
+from labd.model.engine import carried_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,10 @@ class _Worded:
         if self.positional:
             return tuple(values)
         return {name: value for (name, _), value in zip(self.parameters, values, strict=True)}
+
+    def carried_out(self, connection: Connection, row: Mapping[str, Any]) -> AbstractContextManager[DBAPICursor]:
+        """The cursor that has carried it out with the values of `row`. Raises `DBAPIError`."""
+        return carried_out(connection, self.sql, self.bound(row))
 
 
 class Presence:
@@ -44,7 +56,8 @@ class Presence:
     def holds(self, connection: Connection, key: str) -> bool:
         """Whether there is such a row."""
         worded = self._worded.get(connection.dialect.name) or self._word(connection.dialect)
-        return connection.exec_driver_sql(worded.sql, worded.bound({"key": key})).first() is not None
+        with worded.carried_out(connection, {"key": key}) as cursor:
+            return cursor.fetchone() is not None
 
     def _word(self, dialect: Dialect) -> _Worded:
         compiled = self._query.compile(dialect=dialect)
@@ -68,16 +81,17 @@ class Insertion:
 
     def add(self, connection: Connection, row: Mapping[str, Any]) -> None:
         """Insert one row, by the names of its columns."""
-        self._execute(connection, row).close()
+        with self._worded_for(connection).carried_out(connection, {**self._usual, **row}):
+            pass
 
     def number(self, connection: Connection, row: Mapping[str, Any]) -> int:
         """Insert one row into a table that counts its rows; return its number."""
-        added = self._execute(connection, row)
-        return int(added.scalar_one() if added.returns_rows else added.lastrowid)
+        with self._worded_for(connection).carried_out(connection, {**self._usual, **row}) as cursor:
+            returned = cursor.fetchone() if cursor.description else None
+            return int(returned[0] if returned else cursor.lastrowid)
 
-    def _execute(self, connection: Connection, row: Mapping[str, Any]) -> CursorResult[Any]:
-        worded = self._worded.get(connection.dialect.name) or self._word(connection.dialect)
-        return connection.exec_driver_sql(worded.sql, worded.bound({**self._usual, **row}))
+    def _worded_for(self, connection: Connection) -> _Worded:
+        return self._worded.get(connection.dialect.name) or self._word(connection.dialect)
 
     def _word(self, dialect: Dialect) -> _Worded:
         columns = [column for column in self._table.columns if column is not self._table.autoincrement_column]

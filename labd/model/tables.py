@@ -73,6 +73,10 @@ def _json() -> Any:
 
 LIVE_JOBS = text("state IN ('queued', 'running', 'parked')")
 """Word for word the condition of the index `job_live`, which databases use for nothing else."""
+ENDED_JOBS = text("ended_at IS NOT NULL")
+"""Condition of the index `job_by_end`, which any comparison with `ended_at` meets."""
+NIGHTS_JOBS = text("night_id IS NOT NULL")
+"""Condition of the index `job_of_night`, which any comparison with `night_id` meets."""
 
 
 class Job(SQLModel, table=True):
@@ -87,10 +91,18 @@ class Job(SQLModel, table=True):
             sqlite_where=LIVE_JOBS,
             postgresql_where=LIVE_JOBS,
         ),
-        Index("job_by_end", "ended_at"),
+        # A job that is submitted has no end and mostly no night: it need not be in these two.
+        Index("job_by_end", "ended_at", sqlite_where=ENDED_JOBS, postgresql_where=ENDED_JOBS),
         # A page of somebody's jobs among a million of others': 1 ms instead of 150, for 3 us a job that is submitted.
         Index("job_of_requester", "requester", "id"),
-        Index("job_of_night", "night_id", "cell", unique=True),
+        Index(
+            "job_of_night",
+            "night_id",
+            "cell",
+            unique=True,
+            sqlite_where=NIGHTS_JOBS,
+            postgresql_where=NIGHTS_JOBS,
+        ),
         {"sqlite_autoincrement": True},  # a removed job's number is never given again
     )
 

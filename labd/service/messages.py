@@ -105,6 +105,8 @@ class JobSpec(Message):
 
     def filled(self, benchmark: Benchmark) -> JobSpec:
         """The same job with the benchmark's own trials and window where none were given."""
+        if self.trials is not None and self.min_window_s is not None:
+            return self
         return self.model_copy(
             update={
                 "trials": self.trials if self.trials is not None else benchmark.trials,

@@ -64,6 +64,7 @@ def submit_job(lab: Lab, session: Session, spec: JobSpec, asked: Asked) -> Done:
         raise UnmatchableError(
             mismatch.message, where=f"params.{mismatch.field}", remedy="list the boards to see what they can do"
         )
+    filled = spec.filled(benchmark)
     job = ledger.submit_job(
         session,
         benchmark=spec.benchmark,
@@ -73,8 +74,8 @@ def submit_job(lab: Lab, session: Session, spec: JobSpec, asked: Asked) -> Done:
         priority=spec.priority,
         deadline=spec.deadline,
         requirement=requirement.canonical(),
-        estimate_s=estimate_of(spec, benchmark),
-        spec=spec.filled(benchmark).model_dump(mode="json"),
+        estimate_s=estimate_of(filled, benchmark),
+        spec=filled.model_dump(mode="json"),
         now=asked.at,
     )
     return Done(_accepted(job.id, job.state), lab.wake)

@@ -28,9 +28,12 @@ def upgrade() -> None:
     op.execute("UPDATE job SET requester = client")
     live = sa.text("state IN ('queued', 'running', 'parked')")
     op.create_index("job_live", "job", ["state", "id"], sqlite_where=live, postgresql_where=live)
-    op.create_index("job_by_end", "job", ["ended_at"])
+    ended, nights = sa.text("ended_at IS NOT NULL"), sa.text("night_id IS NOT NULL")
+    op.create_index("job_by_end", "job", ["ended_at"], sqlite_where=ended, postgresql_where=ended)
     op.create_index("job_of_requester", "job", ["requester", "id"])
-    op.create_index("job_of_night", "job", ["night_id", "cell"], unique=True)
+    op.create_index(
+        "job_of_night", "job", ["night_id", "cell"], unique=True, sqlite_where=nights, postgresql_where=nights
+    )
     with op.batch_alter_table("board") as board:
         board.add_column(sa.Column("strikes", sa.Integer(), nullable=False, server_default="0"))
         board.add_column(sa.Column("checked_at", _TIME, nullable=True))
