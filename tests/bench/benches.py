@@ -16,12 +16,13 @@ from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.benchmarks import Mode
 from labd.config import LabConfig, LiveConfig, load
-from labd.model import ledger
+from labd.model import ledger, ledger_queue
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database
+from labd.model.ledger import Begun
+from labd.model.ledger_queue import Commission
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState
-from labd.model.tables import Job, Run
 from labd.service.messages import JobSpec
 from labd.service.queue.work import LabWork
 from labd.virtual.config import demo_rack
@@ -49,7 +50,7 @@ class TestBench:
         spec = JobSpec.model_validate({"benchmark": "digits01", "mode": mode, **wishes}, strict=False)
         now = datetime.now(UTC)
 
-        def begin(session: Session) -> tuple[Job, Run]:
+        def begin(session: Session) -> tuple[Commission, Begun]:
             submitted = ledger.submit_job(
                 session,
                 benchmark=spec.benchmark,
@@ -59,10 +60,9 @@ class TestBench:
                 now=now,
             )
             run = ledger.start_run(session, submitted.id, board, now, 300.0)
-            return ledger.job_row(session, submitted.id), run
+            return ledger_queue.commission(session, submitted.id), run
 
         job, run = await self.database.write(begin)
-        assert run.id is not None
         run_id = run.id
         ending = Ending(Cause.CANCELLED)
         try:
