@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
 from labd.config import LiveConfig, Queue
-from labd.errors import RequestError, StoreError
+from labd.errors import RequestError
 from labd.model import ledger, ledger_sweeps
 from labd.model.causes import Cause
 from labd.model.database import Database
@@ -482,35 +482,3 @@ async def test_what_the_database_refuses_is_tried_again_and_ends_nothing(tmp_pat
             [night] = await lab.until(NightState.ENDED)
         assert night.report == {"night": 1}
         assert Counter(job.cell for job in await lab.jobs()) == Counter(range(3))
-
-
-async def test_a_report_that_the_database_never_gives_does_not_keep_a_night_from_ending(tmp_path: Path) -> None:
-    async def report(night_id: int) -> dict[str, Any]:
-        raise StoreError("failed: malformed JSON")
-
-    async with scene(tmp_path) as lab:
-        await lab.add(due_at=at(1, 22))
-        lab.clock.set(at(1, 22))
-        async with lab.running(lab.sweeper(report)):
-            await lab.until(NightState.RUNNING)
-            await lab.end_jobs()
-            [night] = await lab.until(NightState.ENDED)
-        assert night.report == {"error": "failed: malformed JSON"}
-
-
-async def test_a_removed_sweep_adds_no_more_jobs_and_frees_its_name(tmp_path: Path) -> None:
-    async with scene(tmp_path) as lab:
-        lab.queue = Queue(max_queued=2)
-        await lab.add(due_at=at(1, 22), cells=5)
-        lab.clock.set(at(1, 22))
-        async with lab.running():
-            await lab.comes_true(partial(lab.has_jobs, 2))
-            await lab.database.write(
-                lambda session: ledger_sweeps.remove_sweep(
-                    session, ledger_sweeps.sweep_named(session, "nightly"), lab.clock.now()
-                )
-            )
-            await lab.end_jobs()
-            [night] = await lab.until(NightState.ENDED)
-        assert (night.jobs, night.reason) == (2, "the sweep was removed")
-        await lab.add()
