@@ -34,9 +34,24 @@ class _Worded:
             return tuple(values)
         return {name: value for (name, _), value in zip(self.parameters, values, strict=True)}
 
+
+class _Statement:
+    """A statement that is put into the words of a database when that is first asked.
+
+    Args:
+        word: Puts it into words.
+    """
+
+    def __init__(self, word: Callable[[Dialect], _Worded]) -> None:
+        self._word = word
+        self._worded: dict[str, _Worded] = {}
+
     def carried_out(self, connection: Connection, row: Mapping[str, Any]) -> AbstractContextManager[DBAPICursor]:
         """The cursor that has carried it out with the values of `row`. Raises `DBAPIError`."""
-        return carried_out(connection, self.sql, self.bound(row))
+        worded = self._worded.get(connection.dialect.name)
+        if worded is None:
+            worded = self._worded[connection.dialect.name] = self._word(connection.dialect)
+        return carried_out(connection, worded.sql, worded.bound(row))
 
 
 class Presence:
@@ -51,19 +66,16 @@ class Presence:
         self._query: Select[Any] = select(literal_column("1")).where(
             SQLModel.metadata.tables[table].c[key] == bindparam("key")
         )
-        self._worded: dict[str, _Worded] = {}
+        self._statement = _Statement(self._word)
 
     def holds(self, connection: Connection, key: str) -> bool:
         """Whether there is such a row."""
-        worded = self._worded.get(connection.dialect.name) or self._word(connection.dialect)
-        with worded.carried_out(connection, {"key": key}) as cursor:
+        with self._statement.carried_out(connection, {"key": key}) as cursor:
             return cursor.fetchone() is not None
 
     def _word(self, dialect: Dialect) -> _Worded:
         compiled = self._query.compile(dialect=dialect)
-        worded = _Worded(str(compiled), (("key", None),), compiled.positional)
-        self._worded[dialect.name] = worded
-        return worded
+        return _Worded(str(compiled), (("key", None),), compiled.positional)
 
 
 class Insertion:
@@ -77,27 +89,22 @@ class Insertion:
     def __init__(self, table: str, **usual: Any) -> None:
         self._table = SQLModel.metadata.tables[table]
         self._usual = usual
-        self._worded: dict[str, _Worded] = {}
+        self._statement = _Statement(self._word)
 
     def add(self, connection: Connection, row: Mapping[str, Any]) -> None:
         """Insert one row, by the names of its columns."""
-        with self._worded_for(connection).carried_out(connection, {**self._usual, **row}):
+        with self._statement.carried_out(connection, {**self._usual, **row}):
             pass
 
     def number(self, connection: Connection, row: Mapping[str, Any]) -> int:
         """Insert one row into a table that counts its rows; return its number."""
-        with self._worded_for(connection).carried_out(connection, {**self._usual, **row}) as cursor:
+        with self._statement.carried_out(connection, {**self._usual, **row}) as cursor:
             returned = cursor.fetchone() if cursor.description else None
             return int(returned[0] if returned else cursor.lastrowid)
-
-    def _worded_for(self, connection: Connection) -> _Worded:
-        return self._worded.get(connection.dialect.name) or self._word(connection.dialect)
 
     def _word(self, dialect: Dialect) -> _Worded:
         columns = [column for column in self._table.columns if column is not self._table.autoincrement_column]
         compiled = insert(self._table).compile(dialect=dialect, column_keys=[column.name for column in columns])
         turns = {column.name: column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns}
         names = (compiled.positiontup if compiled.positional else None) or list(turns)
-        worded = _Worded(str(compiled), tuple((name, turns[name]) for name in names), compiled.positional)
-        self._worded[dialect.name] = worded
-        return worded
+        return _Worded(str(compiled), tuple((name, turns[name]) for name in names), compiled.positional)
