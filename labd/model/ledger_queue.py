@@ -56,7 +56,6 @@ class Commission:
 
 
 _COMMISSIONS = Rows(Job, Commission)
-_ASKED = sqlalchemy.select(col(Job.id), col(Job.requester), col(Job.benchmark), col(Job.mode), col(Job.spec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +141,7 @@ def commission(session: Session, job_id: int) -> Commission:
 def commissions(session: Session, job_ids: Sequence[int]) -> Iterator[Commission]:
     """What some jobs ask for."""
     for first in range(0, len(job_ids), FETCH):
-        query = _ASKED.where(col(Job.id).in_(job_ids[first : first + FETCH]))
-        for row in session.connection().execute(query):
-            yield Commission(*row)
+        yield from _COMMISSIONS.among(session, job_ids[first : first + FETCH])
 
 
 def newest_event(session: Session) -> int:

@@ -6,6 +6,7 @@ a row is read or changed here, and that of a row that is changed here is read an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -32,7 +33,9 @@ class Rows(Generic[Known]):
         self._known = known
         table = self._mapper.local_table
         (key,) = self._mapper.primary_key
-        self._select = select(*(table.c[field.name] for field in fields(known))).where(key == bindparam("key"))
+        columns = select(*(table.c[field.name] for field in fields(known)))
+        self._select = columns.where(key == bindparam("key"))
+        self._select_all = columns.where(key.in_(bindparam("keys", expanding=True)))
         self._update = update(table).where(key == bindparam("key"))
 
     def get(self, session: Session, key: int | str) -> Known | None:
@@ -47,6 +50,11 @@ class Rows(Generic[Known]):
         if known is None:
             raise NoResultFound(f"there is no {self._mapper.local_table.name} {key}")
         return known
+
+    def among(self, session: Session, keys: Sequence[int | str]) -> list[Known]:
+        """What is known of some rows; those that are not there are left out."""
+        session.flush()
+        return [self._known(*row) for row in session.connection().execute(self._select_all, {"keys": keys})]
 
     def change(self, session: Session, key: int | str, **values: Any) -> bool:
         """Give some columns of a row new values; False if there is no such row."""
