@@ -39,6 +39,12 @@ def limit_s(given: str | float) -> float:
     return span_s(given) if isinstance(given, str) else given
 
 
+def check_limit(within_s: float | None, *, wait: bool) -> None:
+    """Refuse a bound on a wait that nobody asked for. Raises `BadParameter`."""
+    if within_s is not None and not wait:
+        raise typer.BadParameter("--for bounds the waiting: give --wait too")
+
+
 def span_text(seconds: float) -> str:
     """The same for people, in its two largest units: `1 h 30 min`."""
     left, parts = round(max(0.0, seconds)), []

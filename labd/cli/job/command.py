@@ -23,7 +23,7 @@ from labd.cli.connection import ask, connection_of, run
 from labd.cli.job.view import print_job, print_jobs
 from labd.cli.job.watch import watch_job
 from labd.cli.job.why import print_why, time_of
-from labd.cli.span import LENGTH, LONGEST_WAIT, limit_s
+from labd.cli.span import LENGTH, LONGEST_WAIT, check_limit, limit_s
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
 from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobAccepted, JobDocument, JobQuery, JobSpec
@@ -82,7 +82,7 @@ def submit(
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
-    _check_limit(within_s, wait=wait)
+    check_limit(within_s, wait=wait)
     given = {
         "benchmark": benchmark,
         "mode": mode,
@@ -175,7 +175,7 @@ def cancel(
 
     With --wait the exit status is 0 if it ended as cancelled, 1 if it ended otherwise before, 5 if --for has passed.
     """
-    _check_limit(within_s, wait=wait)
+    check_limit(within_s, wait=wait)
     accepted = ask(context, lambda lab: lab.cancel(job_id))
     if wait:
         job = _watched(context, job_id, within_s, json=False)
@@ -201,7 +201,7 @@ def release(
 
     With --wait the exit status is 0 if the job completed, 1 if it ended otherwise, 5 if --for has passed.
     """
-    _check_limit(within_s, wait=wait)
+    check_limit(within_s, wait=wait)
     _tell_queued(context, ask(context, lambda lab: lab.release(job_id)), within_s, wait=wait, json=json)
 
 
@@ -243,11 +243,6 @@ def _end(job: JobDocument, *, json: bool) -> typer.Exit:
 
 def _status(job: JobDocument) -> typer.Exit:
     return typer.Exit(Exit.DONE if job.state is JobState.COMPLETED else Exit.FAILED)
-
-
-def _check_limit(within_s: float | None, *, wait: bool) -> None:
-    if within_s is not None and not wait:
-        raise typer.BadParameter("--for bounds the waiting: give --wait too")
 
 
 def _first(error: ValidationError) -> str:

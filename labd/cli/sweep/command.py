@@ -9,7 +9,7 @@ import typer
 
 from labd.cli.completion import complete_sweep
 from labd.cli.connection import ask, connection_of, run, stop
-from labd.cli.span import LENGTH, LONGEST_WAIT, limit_s
+from labd.cli.span import LENGTH, LONGEST_WAIT, check_limit, limit_s
 from labd.cli.sweep.file import read_sweep
 from labd.cli.sweep.report import report
 from labd.cli.sweep.view import print_preview, print_sweep, print_sweeps
@@ -129,8 +129,7 @@ def run_(
 
     With --wait the exit status is 0 if all jobs completed, 1 if not, 5 if --for has passed.
     """
-    if within_s is not None and not wait:
-        raise typer.BadParameter("--for bounds the waiting: give --wait too")
+    check_limit(within_s, wait=wait)
     accepted = ask(context, lambda lab: lab.request("sweep.run", SweepRef(name=name), NightAccepted))
     if not wait:
         if json:
