@@ -17,11 +17,9 @@ from labd.benchmarks import Mode
 from labd.errors import ConflictError, NotFoundError
 from labd.model import ledger
 from labd.model.ledger_events import note
-from labd.model.states import BoardState, JobState, NightState, SweepState, check_transition
+from labd.model.states import UNDER_WAY, BoardState, JobState, NightState, SweepState, check_transition
 from labd.model.tables import LIVE_JOBS, Board, Job, Night, Sweep
 
-UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
-"""Jobs that a night waits for. A parked one is left to a person: one such job must not stop all nights that follow."""
 LIVE = (NightState.EXPANDING, NightState.RUNNING)
 _OUT = (BoardState.QUARANTINED, BoardState.MAINTENANCE, BoardState.OFFLINE)
 """Boards that take nothing until they are mended or given back; a suspect one is looked at by itself."""

@@ -26,6 +26,11 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING, JobState.PARKED)
 
 
+UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
+"""Jobs that others wait for: the next night of a sweep, the next golden job of a board. A parked one is left to a
+person: one such job must not stop all that follow."""
+
+
 class RunState(StrEnum):
     """One attempt: running until it ends in one of five ways."""
 

@@ -25,7 +25,7 @@ from labd.errors import LabError, StoreError
 from labd.model import ledger_sweeps as ledger
 from labd.model.database import Database
 from labd.model.ledger_sweeps import CellJob
-from labd.model.states import NightState, SweepState
+from labd.model.states import UNDER_WAY, NightState, SweepState
 from labd.model.tables import Night, Sweep
 from labd.schedule.nights import STRANDED, Overlap, Terms, fire, next_due
 from labd.schedule.waiting import first_of
@@ -378,7 +378,7 @@ def _under_way(session: Session, sweep_id: int) -> str:
     if not live:
         return ""
     counts = ledger.counts_of(session, [_key(night) for night in live])
-    left = sum(each.get(state, 0) for each in counts.values() for state in ledger.UNDER_WAY)
+    left = sum(each.get(state, 0) for each in counts.values() for state in UNDER_WAY)
     return f"night {live[-1].id} still has {left} jobs to do"
 
 

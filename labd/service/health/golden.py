@@ -20,7 +20,7 @@ from labd.config import Board, LabConfig, LiveConfig
 from labd.model import ledger, ledger_health
 from labd.model.database import Database
 from labd.model.ledger_events import LABD
-from labd.model.states import BoardState, JobState, RunState
+from labd.model.states import UNDER_WAY, BoardState, JobState, RunState
 from labd.model.tables import LIVE_JOBS, Job, Mark, Run, Score
 from labd.model.tables import Board as BoardRow
 from labd.schedule.health import GOLDEN_LAST, Golden, golden_drift
@@ -31,8 +31,6 @@ LABEL, GOLDEN = "labd.purpose", "golden"
 PRIORITY = -5
 """Level of a golden job: others go first, but ageing brings it forward."""
 
-_UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
-"""Golden jobs that the next one waits for; a parked one would stop the measurement until a person comes by."""
 _EXPANDED = 2.0
 """Coverage factor of the uncertainty that a result is judged with."""
 
@@ -123,7 +121,7 @@ def _is_due(config: LabConfig, board: Board, own: list[Job], now: datetime) -> b
     benchmark = config.health.golden
     if benchmark not in BENCHMARKS or not board.can(Mode.ENERGY):
         return False
-    if config.firmware_for(board, benchmark, Mode.ENERGY) is None or any(job.state in _UNDER_WAY for job in own):
+    if config.firmware_for(board, benchmark, Mode.ENERGY) is None or any(job.state in UNDER_WAY for job in own):
         return False
     return not own or own[-1].submitted_at + timedelta(seconds=config.health.golden_every_s) <= now
 
@@ -131,7 +129,7 @@ def _is_due(config: LabConfig, board: Board, own: list[Job], now: datetime) -> b
 def _take_turn(session: Session, *, config: LabConfig, board: Board, parked: Iterable[int], now: datetime) -> bool:
     """Queue a golden job, and end those before it that are parked; False if one of them has been released meanwhile."""
     laid_aside = [ledger.job_row(session, job_id) for job_id in parked]
-    if any(job.state in _UNDER_WAY for job in laid_aside):
+    if any(job.state in UNDER_WAY for job in laid_aside):
         return False
     number = _submit(session, config=config, board=board, now=now)
     for job in laid_aside:
