@@ -4,205 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import structlog.testing
-from sqlmodel import Session, col, select
+from sqlmodel import select
 
-from labd.benchmarks import Mode
 from labd.config import LiveConfig, Queue
-from labd.errors import RequestError
-from labd.model import ledger, ledger_sweeps
-from labd.model.causes import Cause
-from labd.model.database import Database
-from labd.model.ledger_sweeps import CellJob
-from labd.model.migrations import upgrade
-from labd.model.states import BoardState, JobState, NightState, SweepState
-from labd.model.tables import Event, Job, Night, Sweep
+from labd.model.states import JobState, NightState, SweepState
+from labd.model.tables import Event
 from labd.schedule.cron import schedule
 from labd.schedule.nights import CatchUp, Overlap, Terms
-from labd.schedule.sweeper import CHUNK, NightPlan, Sweeper
+from labd.schedule.sweeper import CHUNK, Sweeper
 from tests.schedule.rack import rack
-
-EVENING = datetime(2026, 3, 1, 18, 0, tzinfo=UTC)
-DEADLINE_S = 20.0
+from tests.schedule.sweeping import DEADLINE_S, at, scene
 
 
-class SetClock:
-    """A clock that stands still until the test sets it; whoever sleeps on it looks again each time it is set."""
-
-    def __init__(self, now: datetime) -> None:
-        self._now = now
-        self._set = asyncio.Event()
-
-    def now(self) -> datetime:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            await self._set.wait()
-        else:
-            await asyncio.sleep(0)
-
-    def passed_s(self) -> float:
-        return self._now.timestamp()
-
-    def set(self, now: datetime) -> None:
-        self._now = now
-        self._set.set()
-        self._set = asyncio.Event()
-
-
-@dataclass
-class PaperWork:
-    """Specifications of three keys: `cells`, and what goes wrong."""
-
-    terms_of: Terms
-    broken: bool = False
-    planned: int = 0
-    able: tuple[str, ...] = ("b1", "b2", "b3")
-    """Boards that can do the jobs."""
-
-    def terms(self, spec: dict[str, Any]) -> Terms:
-        if self.broken:
-            raise RequestError("the zone is gone", where="zone")
-        return self.terms_of
-
-    def plan(self, spec: dict[str, Any], sweep: str, night_id: int) -> NightPlan:
-        self.planned += 1
-        if "fault" in spec:
-            if spec["fault"] == "bug":
-                raise KeyError("bug")
-            raise RequestError("no board can serve any of it", where="axes.board")
-        jobs = tuple(
-            CellJob(cell, "digits01", Mode.ENERGY, {"labels": {}}, 0, '{"x":1}', 60.0) for cell in range(spec["cells"])
-        )
-        return NightPlan({**spec, "whole": True}, jobs, (("kws01/rep1", "board-9 is gone"),) if "less" in spec else ())
-
-    def boards_for(self, requirement: str) -> tuple[str, ...]:
-        return self.able
-
-
-@dataclass
-class Scene:
-    database: Database
-    clock: SetClock
-    work: PaperWork
-    folder: Path
-    queue: Queue = field(default_factory=Queue)
-    reported: list[int] = field(default_factory=list)
-    added: int = 0
-
-    def _added(self) -> None:
-        self.added += 1
-
-    async def report(self, night_id: int) -> dict[str, Any]:
-        self.reported.append(night_id)
-        return {"night": night_id}
-
-    def sweeper(self, report: Callable[[int], Any] | None = None) -> Sweeper:
-        live = LiveConfig(rack(self.folder).model_copy(update={"queue": self.queue}))
-        return Sweeper(
-            live, self.database, self.work, report=report or self.report, jobs_added=self._added, clock=self.clock
-        )
-
-    @asynccontextmanager
-    async def running(self, sweeper: Sweeper | None = None) -> AsyncIterator[Sweeper]:
-        sweeper = sweeper or self.sweeper()
-        task = asyncio.create_task(sweeper.run(), name="sweeper")
-        try:
-            yield sweeper
-            assert not task.done(), task
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-
-    async def add(self, name: str = "nightly", due_at: datetime | None = None, **spec: Any) -> int:
-        def work(session: Session) -> int:
-            sweep = ledger_sweeps.create_sweep(
-                session, name, owner="ada", spec={"cells": 3, **spec}, due_at=due_at, now=self.clock.now()
-            )
-            assert sweep.id is not None
-            return sweep.id
-
-        return await self.database.write(work)
-
-    async def refuse(self, what: str) -> None:
-        """Have the database refuse this from now on, as a broken disk would."""
-        await self._execute(f"CREATE TRIGGER refusal {what} BEGIN SELECT RAISE(ABORT, 'no'); END")
-
-    async def allow(self) -> None:
-        await self._execute("DROP TRIGGER refusal")
-
-    async def _execute(self, statement: str) -> None:
-        def work(session: Session) -> None:
-            session.connection().exec_driver_sql(statement)
-
-        await self.database.write(work)
-
-    async def until(self, *wanted: NightState) -> list[Night]:
-        """Wait until the nights are in these states, oldest first."""
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                commits = self.database.commits
-                nights = await self.database.read(
-                    lambda session: list(session.exec(select(Night).order_by(col(Night.id))))
-                )
-                if [night.state for night in nights] == list(wanted):
-                    return nights
-                self.clock.set(self.clock.now())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await self.database.committed_since(commits)
-
-    async def comes_true(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for something, on a clock whose sleepers wake from time to time as on any other."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not await condition():
-                self.clock.set(self.clock.now())
-                await asyncio.sleep(0.02)
-
-    async def jobs(self) -> list[Job]:
-        return await self.database.read(lambda session: list(session.exec(select(Job).order_by(col(Job.id)))))
-
-    async def has_jobs(self, count: int) -> bool:
-        return len(await self.jobs()) >= count
-
-    async def end_jobs(self) -> None:
-        def work(session: Session) -> None:
-            for job in session.exec(select(Job).where(Job.state == JobState.QUEUED)).all():
-                assert job.id is not None
-                ledger.cancel_job(session, job.id, self.clock.now())
-
-        await self.database.write(work)
-
-    async def set_board(self, board_id: str, state: BoardState, reason: str = "") -> None:
-        await self.database.write(
-            lambda session: ledger.set_board_state(session, board_id, state, reason, self.clock.now())
-        )
-
-    async def sweep(self, name: str = "nightly") -> Sweep:
-        return await self.database.read(lambda session: ledger_sweeps.sweep_named(session, name))
-
-
-@asynccontextmanager
-async def scene(folder: Path, terms: Terms | None = None, now: datetime = EVENING) -> AsyncIterator[Scene]:
-    url = f"sqlite:///{folder / 'labd.db'}"
-    upgrade(url)
-    terms = terms or Terms(schedule("0 22 * * *", "UTC"))
-    async with Database.open(url) as database:
-        yield Scene(database, SetClock(now), PaperWork(terms), folder)
-
-
-def at(day: int, hour: int, minute: int = 0) -> datetime:
-    return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
+class KilledError(BaseException):
+    """What ends a sweeper as a kill does: nothing runs after it."""
 
 
 async def test_a_night_begins_when_it_is_due_and_ends_with_its_report(tmp_path: Path) -> None:
@@ -303,10 +124,6 @@ async def test_a_night_that_overlaps_is_skipped_with_its_reason_queued_or_takes_
                     assert states == [(1, JobState.CANCELLED)] * 3 + [(2, JobState.QUEUED)] * 3
 
 
-class KilledError(BaseException):
-    """What ends a sweeper as a kill does: nothing runs after it."""
-
-
 async def test_a_sweeper_that_dies_between_two_pieces_loses_and_doubles_no_cell(tmp_path: Path) -> None:
     async with scene(tmp_path) as lab:
         await lab.add(due_at=at(1, 22), cells=CHUNK * 4 + 7)
@@ -381,20 +198,6 @@ async def test_a_sweep_that_cannot_be_read_any_more_is_paused_and_says_why(tmp_p
         assert "the zone is gone" in events[-1].reason
 
 
-async def test_a_report_that_fails_does_not_keep_a_night_from_ending(tmp_path: Path) -> None:
-    async def report(night_id: int) -> dict[str, Any]:
-        raise RequestError("no baseline")
-
-    async with scene(tmp_path) as lab:
-        await lab.add(due_at=at(1, 22))
-        lab.clock.set(at(1, 22))
-        async with lab.running(lab.sweeper(report)):
-            await lab.until(NightState.RUNNING)
-            await lab.end_jobs()
-            [night] = await lab.until(NightState.ENDED)
-        assert night.report == {"error": "no baseline"}
-
-
 async def test_a_time_of_day_becomes_the_deadline_of_the_jobs(tmp_path: Path) -> None:
     terms = Terms(schedule("0 22 * * *", "UTC"), schedule("0 7 * * *", "Europe/Berlin"))
     async with scene(tmp_path, terms) as lab:
@@ -403,49 +206,6 @@ async def test_a_time_of_day_becomes_the_deadline_of_the_jobs(tmp_path: Path) ->
         async with lab.running():
             await lab.until(NightState.RUNNING)
         assert {job.deadline for job in await lab.jobs()} == {at(29, 5)}
-
-
-async def test_a_quarantined_board_costs_its_jobs_and_not_the_next_night(tmp_path: Path) -> None:
-    async with scene(tmp_path) as lab:
-        lab.work.able = ("b1", "b2")
-        for board_id in ("b1", "b2"):
-            await lab.set_board(board_id, BoardState.ONLINE)
-        await lab.add(due_at=at(1, 22))
-        async with lab.running():
-            lab.clock.set(at(1, 22))
-            await lab.until(NightState.RUNNING)
-            await lab.set_board("b1", BoardState.QUARANTINED, "handshake: no answer")
-            await lab.set_board("b2", BoardState.MAINTENANCE, "new probe (ada)")
-            lab.clock.set(at(2, 19, 59))
-            await lab.until(NightState.RUNNING)
-            lab.clock.set(at(2, 20))
-            [night] = await lab.until(NightState.ENDED)
-            away = "no board could do what was left: b1 is quarantined, b2 is in maintenance"
-            assert night.reason == away
-            told = {(job.state, job.cause, job.detail) for job in await lab.jobs()}
-            late = f"it had to start by 2026-03-02T20:00:00+00:00; {away}"
-            assert told == {(JobState.FAILED, Cause.EXPIRED, late)}
-            lab.clock.set(at(2, 22))
-            await lab.until(NightState.ENDED, NightState.RUNNING)
-
-
-async def test_an_old_night_waits_for_a_board_that_still_works(tmp_path: Path) -> None:
-    async with scene(tmp_path) as lab:
-        lab.work.able = ("b1", "b2")
-        await lab.set_board("b1", BoardState.ONLINE)
-        await lab.set_board("b1", BoardState.QUARANTINED, "handshake: no answer")
-        await lab.set_board("b2", BoardState.ONLINE)
-        await lab.add(due_at=at(1, 22))
-        async with lab.running():
-            lab.clock.set(at(1, 22))
-            await lab.until(NightState.RUNNING)
-            lab.clock.set(at(2, 22))
-            await lab.until(NightState.RUNNING, NightState.SKIPPED)
-            assert {job.state for job in await lab.jobs()} == {JobState.QUEUED}
-            await lab.set_board("b2", BoardState.SUSPECT, "its check is due")
-            lab.clock.set(at(3, 22))
-            await lab.until(NightState.RUNNING, NightState.SKIPPED, NightState.SKIPPED)
-            assert {job.state for job in await lab.jobs()} == {JobState.QUEUED}, "a suspect board is looked at soon"
 
 
 async def test_a_night_whose_last_hour_to_start_has_passed_is_not_made_up_for(tmp_path: Path) -> None:
