@@ -16,6 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlmodel import Session, col, select
 
 from labd.benchmarks import Mode
@@ -363,3 +365,17 @@ class Memory:
 
 
 memory = Memory()
+
+
+def play(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
+    """Let so many random histories of a machine happen, each of at most so many steps."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )

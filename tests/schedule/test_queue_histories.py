@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -16,7 +15,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlmodel import select
 
@@ -28,7 +26,7 @@ from labd.model.causes import Blame, Cause
 from labd.model.states import BoardState, JobState, LeasePurpose, ReservationState, RunState
 from labd.model.tables import Board as BoardRow
 from labd.model.tables import Check, Hold, Reservation, Share
-from tests.schedule.histories import LEASE_S, Kill, KilledError, Lab, lab_of_four, memory
+from tests.schedule.histories import LEASE_S, Kill, KilledError, Lab, lab_of_four, memory, play
 
 KILLS = st.sampled_from([*[Kill.NOWHERE] * 12, Kill.BEFORE_COMMIT, Kill.AFTER_COMMIT])
 CAUSES = st.sampled_from([*[None] * 12, *[Cause.BOARD_SILENT] * 12, *Cause])
@@ -353,16 +351,7 @@ class Killable:
 def run_histories(examples: int) -> Counter[str]:
     """Run so many histories; what happened in them, counted."""
     Histories.told.clear()
-    run_state_machine_as_test(
-        Histories,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            database=None,
-        ),
-    )
+    play(Histories, examples, STEPS)
     return Counter(Histories.told)
 
 
