@@ -278,23 +278,23 @@ def silence() -> Iterator[None]:
         structlog.configure(**before)
 
 
-def run_histories(examples: int) -> str:
-    """Run so many histories; what happened in them, counted."""
+def run_histories(examples: int, least: int) -> str:
+    """Run so many histories, with at least so many kills, grants, ends and warnings; what happened in them, counted."""
     Histories.told.clear()
     with silence():
         play(Histories, examples, STEPS)
     told = Histories.told
     assert told["histories"] >= examples
-    assert min(told["kills"], told["grants"], told["expiries"], told["warnings"]) > examples // 4
+    assert min(told["kills"], told["grants"], told["expiries"], told["warnings"]) >= least
     return ", ".join(f"{number} {what}" for what, number in told.most_common())
 
 
 @pytest.mark.timeout(120)
 def test_a_few_histories() -> None:
-    print(f"\n{run_histories(20)}")
+    print(f"\n{run_histories(20, least=1)}")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_five_hundred_histories() -> None:
-    print(f"\n{run_histories(500)}")
+    print(f"\n{run_histories(500, least=126)}")

@@ -280,8 +280,11 @@ async def test_a_clock_set_back_while_the_lab_was_down_makes_no_endless_reservat
 
 async def test_a_board_that_is_taken_out_of_the_lab_ends_its_reservation_in_the_dark(tmp_path: Path) -> None:
     async with lab(tmp_path) as scene:
-        number = await scene.reserve(Wish(board_id="b1"))
+        number = await scene.reserve(Wish(board_id="b1"), duration_s=RULES.warn_s + 20)
         await scene.look(number, 40)
+        async with asyncio.timeout(SOON_S):
+            while (await scene.row(number)).warned_at is None:  # until then the warden may not have seen the board
+                await asyncio.sleep(0.005)
         config = scene.live.now
         scene.live.replace(config.model_copy(update={"board": config.board[1:]}))
         scene.warden.wake()
