@@ -16,7 +16,7 @@ from labd.cli.table import Exit
 from labd.service.requests import VERBS
 from tests.cli.served import Ended, labctl, labctl_here, started
 from tests.end_to_end.labs import ENDED_S, Scene
-from tests.end_to_end.operator_days import SHORT, SWEEP, SWEEP_FILE, RefusalError, days, lab, overheard
+from tests.end_to_end.operator_days import LONG, SHORT, SWEEP, SWEEP_FILE, RefusalError, days, lab, overheard
 
 Params = dict[str, Any]
 _OPTIONS = {
@@ -173,12 +173,11 @@ async def test_an_operators_days_with_labctl_alone(tmp_path: Path) -> None:
 
 async def waits(face: ByLabctl) -> None:
     """What takes time is waited for, and the exit status says how it ended."""
-    short = [*COMMANDS["job.submit"](SHORT)]
-    done = await face.run(*short, "--wait")
+    done = await face.run(*COMMANDS["job.submit"](SHORT), "--wait")
     assert done.status == Exit.DONE, done.err
     assert "energy per inference" in done.out
-    late = await face.run(*short, "--wait", "--for", "0.01")
-    assert late.status == Exit.TIMED_OUT
+    late = await face.run(*COMMANDS["job.submit"](LONG), "--wait", "--for", "0.01")
+    assert late.status == Exit.TIMED_OUT, late.out
     number = json.loads((await face.run("jobs", "--limit", "1", "--json")).out)["jobs"][0]["id"]
     cancelled = await face.run("job", "cancel", str(number), "--wait", "--json")
     assert (cancelled.status, cancelled.document["state"]) == (Exit.DONE, "cancelled"), cancelled.err
