@@ -70,6 +70,12 @@ class Scene:
                 await asyncio.sleep(0.005)
         return row
 
+    async def warned(self, number: int) -> None:
+        """Let time pass until the warden has warned of its end."""
+        async with asyncio.timeout(SOON_S):
+            while (await self.row(number)).warned_at is None:
+                await self.look(number, 1)
+
     async def reasons(self, number: int) -> list[str]:
         events = await self.database.read(
             lambda session: list(
@@ -389,8 +395,8 @@ async def test_the_output_that_a_reservation_began_with_goes_dark_though_its_boa
     tmp_path: Path,
 ) -> None:
     async with lab(tmp_path) as scene:
-        number = await scene.reserve(Wish(board_id="b1"))
-        await scene.look(number, 40)
+        number = await scene.reserve(Wish(board_id="b1"), duration_s=RULES.warn_s + 20.0)
+        await scene.warned(number)  # so the warden has seen it, and how its board is wired
         first, *others = scene.live.now.board
         moved = first.model_copy(update={"supply": first.supply.model_copy(update={"channel": 4})})
         scene.live.replace(scene.live.now.model_copy(update={"board": (moved, *others)}))
