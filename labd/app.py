@@ -28,6 +28,7 @@ from labd.clock import WALL, Clock
 from labd.config import EMBEDDED, LabConfig, LiveConfig
 from labd.config.derived import BoardFacts, capabilities_of, lab_facts
 from labd.errors import StoreError
+from labd.heap import keep_heap_small
 from labd.keep.archivist import Archivist
 from labd.keep.collect import Collector
 from labd.keep.housekeeper import Housekeeper
@@ -78,6 +79,7 @@ async def serve(config: LabConfig, clock: Clock = WALL, *, reread: Reread | None
         clock: Dates its record and makes things due.
         reread: Reads the file again that `config` was made from; None if it was made from none.
     """
+    keep_heap_small()
     log = structlog.get_logger()
     stop = asyncio.Event()
     early = asyncio.Event()

@@ -1,4 +1,7 @@
-"""`python -m tests.soak`: let the week pass, print its ledger, write build/soak.json; exit 1 if it does not balance."""
+"""`python -m tests.soak`: let the week pass and print its ledger; exit 1 if it does not balance.
+
+The ledger is kept in build/soak.json, and what the daemon held is drawn in build/soak.png.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from tests.light.caller import calling
 from tests.light.lab import LAB, light_lab
 from tests.light.vitals import Vitals
 from tests.soak.leaks import leak_lines
+from tests.soak.picture import draw
 from tests.soak.week import DAY_S, REST_S, START, Seen, Week
 
 RUNS = 100_000
@@ -24,10 +28,16 @@ BOARDS = 40
 RATE_HZ = 45.0
 """Runs in a second of the host: 100,000 take 37 minutes."""
 OUT = Path("build/soak.json")
+PICTURE = Path("build/soak.png")
 
 
 async def soak(
-    runs: int = RUNS, *, boards: int = BOARDS, rate_hz: float = RATE_HZ, keep: Path | None = None
+    runs: int = RUNS,
+    *,
+    boards: int = BOARDS,
+    rate_hz: float = RATE_HZ,
+    keep: Path | None = None,
+    picture: Path | None = None,
 ) -> list[Line]:
     """Let `runs` jobs be done at the pace of 100,000 a week.
 
@@ -36,6 +46,7 @@ async def soak(
         boards: Boards of the rack.
         rate_hz: Jobs in a second of the host; it follows how fast the week passes.
         keep: A new folder for everything that is left; None for one that is removed.
+        picture: Where what the daemon held is drawn; None for nowhere.
 
     Returns:
         The ledger.
@@ -57,6 +68,9 @@ async def soak(
                 looks = lab.vitals
                 status = await lab.stop_daemon()
                 await caller.caught_up()
+        if picture is not None:
+            picture.parent.mkdir(exist_ok=True)
+            draw(looks, speed, picture)
         lines = Books(lab.database).lines(seen.accepted, seen.heard)
         return [
             *lines,
@@ -95,7 +109,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a new folder in which all that is left stays")
     parser.add_argument("--json", action="store_true", help="print what soak.json holds in place of the table")
     arguments = parser.parse_args()
-    lines = asyncio.run(soak(arguments.runs, boards=arguments.boards, rate_hz=arguments.rate, keep=arguments.keep))
+    lines = asyncio.run(
+        soak(arguments.runs, boards=arguments.boards, rate_hz=arguments.rate, keep=arguments.keep, picture=PICTURE)
+    )
     print(file=sys.stderr)
     return close(lines, f"{arguments.runs} jobs", OUT, as_json=arguments.json)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tests.light.books import Line
 from tests.light.vitals import Vitals
+from tests.soak.week import DAY_S
 
 WARM_UP = 0.2
 """This share of the time is not looked at: caches fill, code is loaded."""
@@ -60,7 +61,7 @@ def leak_lines(quiet: Vitals, looks: Sequence[Vitals], speed: float) -> list[Lin
     settled = looks[int(WARM_UP * len(looks)) :]
     if len(settled) < 2 * BATCHES:
         return [Line("leaks", f"{len(settled)} looks are too few to judge", True)]
-    times_d = [look.at_s * speed / 86_400 for look in settled]
+    times_d = [look.at_s * speed / DAY_S for look in settled]
     memory = slope(times_d, [look.rss_anon_mb for look in settled])
     days = times_d[-1] - times_d[0]
     judged = "" if days >= DAYS_MIN else f", not judged after {days:.2g} days"
