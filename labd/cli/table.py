@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -53,17 +54,48 @@ def print_table(
         rows: A text a column.
         console: Where to; None for standard output.
     """
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_printable(cell)) for cell in row))
     console = console or Console(highlight=False)
+    width = Console(width=_UNBOUNDED).measure(table).maximum
     if not console.is_terminal:
         # a pipe has no width: a row is left on one line there, so that grep and awk can work on it
-        width = Console(width=_UNBOUNDED).measure(table).maximum
         console = Console(file=console.file, highlight=False, width=width)
+    elif width > console.width:
+        _narrow(table, width - console.width)
     console.print(table)
+
+
+def _narrow(table: Table, letters: int) -> None:
+    """Give each column a width of its own, so that the table is so many letters narrower than its longest lines."""
+    texts = [[str(text) for text in (column.header, *column.cells)] for column in table.columns]
+    words = [max(cell_len(word) for text in column for word in (*text.split(), "-")) for column in texts]
+    lines = [max(cell_len(line) for text in column for line in (*text.splitlines(), "-")) for column in texts]
+    for column, width in zip(table.columns, shared_width(words, lines, sum(lines) - letters), strict=True):
+        column.width = width
+
+
+def shared_width(words: Sequence[int], lines: Sequence[int], width: int) -> list[int]:
+    """How wide each column is: lines are broken between words, and only the longest words if there is no room for all.
+
+    Args:
+        words: Letters of each column's longest word, at least 1.
+        lines: Letters of its longest line, no fewer.
+        width: What all columns may take together, letters.
+    """
+    longest = max(words)
+    while longest > 1 and sum(min(word, longest) for word in words) > width:
+        longest -= 1
+    widths = [min(word, longest) for word in words]
+    taken = min(width, sum(lines))
+    while sum(widths) < taken:
+        for index, line in enumerate(lines):
+            if widths[index] < line and sum(widths) < taken:
+                widths[index] += 1
+    return widths
 
 
 def _printable(text: str) -> str:
