@@ -110,9 +110,9 @@ def _idle(like: Board, number: int) -> Board:
 
 
 async def echo(endpoint: Endpoint, answer_bytes: int) -> None:
-    """Answer every message with one of a given length, as the bare client library does it."""
+    """Answer every message with one of a given length, as the bare client library does it, in the MQTT of the lab."""
     answer = b"x" * answer_bytes
-    async with endpoint.client() as client:
+    async with endpoint.client(protocol=endpoint.speaks) as client:
         await client.subscribe(ECHO_REQUEST, qos=1)
         print("online", flush=True)
         async for _ in client.messages:

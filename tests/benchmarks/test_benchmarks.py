@@ -40,7 +40,7 @@ async def test_the_memory_of_a_capture_is_measured() -> None:
 
 async def test_the_latency_of_a_submit_is_measured() -> None:
     figures = await submit_latency(each=3)
-    check(figures, "submit_latency")
+    check(figures, "submit_latency", "submit_latency_rested")
     assert figures[0].value > 0
 
 
