@@ -25,6 +25,7 @@ from labd.benchmarks import Mode
 from labd.config import load
 from labd.errors import UnreachableError
 from labd.model.states import JobState
+from labd.mqtt.client import LabClient
 from labd.service.messages import JobQuery
 from labd.virtual.lab import VirtualLab
 from tests.end_to_end.inspection import Output, Record, inspect_record, outputs_broken
@@ -77,6 +78,7 @@ class Outcome:
     kills: tuple[Kill, ...]
     restarts: int
     restarts_all_off: int
+    released: int
     record: Record
     broken: tuple[str, ...]
     seconds: float
@@ -93,6 +95,8 @@ class _Campaign:
     kills: list[Kill] = field(default_factory=list)
     restarts: int = 0
     restarts_all_off: int = 0
+    released: int = 0
+    """Jobs that were cut off so often that the lab parked them."""
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -129,7 +133,9 @@ class _Campaign:
             else:
                 await starting
                 self.start_s = time.monotonic() - begun
-                await self._submit()
+                async with self.scene.client() as client:
+                    await self._release(client)
+                    await self._submit(client)
                 if moment is None:
                     await self._end()
                     return True
@@ -168,18 +174,21 @@ class _Campaign:
             await asyncio.sleep(POLL_S)
         await asyncio.sleep(moment.share * JUST_AFTER_S)
 
-    async def _submit(self) -> None:
+    async def _release(self, client: LabClient) -> None:
+        """Queue again what was cut off so often that the lab parked it: an operator knows that it is not to blame."""
+        for job in (await client.jobs(JobQuery(state=JobState.PARKED, limit=500))).jobs:
+            await client.release(job.id)
+            self.released += 1
+
+    async def _submit(self, client: LabClient) -> None:
         """Queue the jobs that are due: one a board and one to wait at first, the others by and by."""
         boards = len(self.orders)
         share = min(1.0, len(self.kills) / (ALL_QUEUED * max(1, len(self.planned))))
         due = min(self.jobs, boards + 1 + int((self.jobs - boards) * share))
-        if due == self.accepted:
-            return
-        async with self.scene.client() as client:
-            for number in range(self.accepted, due):
-                board, turn = number % boards, number // boards
-                await client.submit(spec(self.orders[board][turn], board + 1, trials=5, min_window_s=WINDOW_S))
-                self.accepted += 1
+        for number in range(self.accepted, due):
+            board, turn = number % boards, number // boards
+            await client.submit(spec(self.orders[board][turn], board + 1, trials=5, min_window_s=WINDOW_S))
+            self.accepted += 1
 
     async def _end(self) -> None:
         while self.standing().completed < self.jobs:
@@ -238,6 +247,7 @@ async def play(folder: Path, *, kills: int, seed: int, speed: float, orders: Seq
         kills=tuple(campaign.kills),
         restarts=campaign.restarts,
         restarts_all_off=campaign.restarts_all_off,
+        released=campaign.released,
         record=record,
         broken=(*campaign.broken, *record.broken),
         seconds=time.monotonic() - begun,
@@ -258,6 +268,7 @@ def table(outcome: Outcome) -> str:
             "jobs completed",
             f"{record.completed} of {outcome.jobs}; {record.runs} runs, {record.interrupted} cut off",
         ),
+        ("jobs parked and released", str(outcome.released)),
         ("leases left", str(record.leases_left)),
         (
             "traces verified",
