@@ -114,6 +114,8 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
+        # Whoever runs the tests in the background may have it ignored, and children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from labd.cli.operator import main; main()",
         *arguments,
         stdout=asyncio.subprocess.PIPE,
