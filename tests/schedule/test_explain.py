@@ -12,7 +12,6 @@ from labd.benchmarks import Mode
 from labd.config.models import Queue as Rules
 from labd.model.states import BoardState, JobState, LeasePurpose
 from labd.schedule import forecast as playing
-from labd.schedule.estimates import refined_s
 from labd.schedule.explain import Explanation, Obstacle, why, why_not_waiting
 from labd.schedule.match import Requirement
 from labd.schedule.snapshot import BoardNow, Holder, Snapshot
@@ -173,9 +172,3 @@ def test_jobs_that_do_not_wait_are_explained_in_short() -> None:
     assert why_not_waiting(3, JobState.RUNNING, "run 4 on b1").sentence == "it runs: run 4 on b1"
     assert "release or cancel" in why_not_waiting(3, JobState.PARKED, "it failed on b1, b2").sentence
     assert why_not_waiting(3, JobState.COMPLETED).sentence == "it has ended as completed"
-
-
-def test_an_estimate_follows_what_runs_take() -> None:
-    assert refined_s(60.0, []) == 60.0
-    assert refined_s(60.0, [300.0]) == 140.0, "one odd run does not overrule the plan"
-    assert refined_s(60.0, [1.0] * 50 + [20.0] * 20) == pytest.approx(520.0 / 22)
