@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Executable, text
+from sqlalchemy import Executable, bindparam, text
 from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, NotFoundError
@@ -50,7 +50,8 @@ def _wishes() -> Executable:
 
 def _free() -> Executable:
     leased = select(Lease.board_id).where(col(Lease.released_at).is_(None))
-    return select(Board.id).where(Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))
+    among = col(Board.id).in_(bindparam("among", expanding=True))
+    return select(Board.id).where(among, Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))
 
 
 # Every request for a board and every commit while somebody waits ask these: built once, they take half of the time.
@@ -301,9 +302,9 @@ def waiting_numbers(session: Session, requirement: str, limit: int) -> list[int]
     return [number for number in session.exec(query) if number is not None]
 
 
-def free_boards(session: Session) -> set[str]:
-    """Ids of boards that are online, and that no lease holds."""
-    return set(session.connection().execute(_FREE).scalars())
+def free_boards(session: Session, among: Collection[str]) -> set[str]:
+    """Ids of those of some boards that are online, and that no lease holds."""
+    return set(session.connection().execute(_FREE, {"among": sorted(among)}).scalars())
 
 
 def active_reservations(session: Session) -> list[Reservation]:

@@ -100,18 +100,18 @@ class Granting:
 
     def possible(self, session: Session, config: LabConfig) -> list[Grant]:
         """All that can be given now; nothing in a lab that is stopped. Changes nothing."""
-        free = reservations.free_boards(session)
-        wishes = reservations.waiting_wishes(session) if free else ()
-        if not wishes or ledger_lab.stop_of(session) is not None:
-            return []
         rack = self._rack_of(config)
-        chances = {text: len(free.intersection(rack.fits(text))) for text, _ in wishes}
+        fits = {text: rack.fits(text) for text, _ in reservations.waiting_wishes(session)}
+        if not fits:
+            return []
+        free = reservations.free_boards(session, {board_id for boards in fits.values() for board_id in boards})
+        if not free or ledger_lab.stop_of(session) is not None:
+            return []
+        chances = {text: len(free.intersection(boards)) for text, boards in fits.items()}
         waiting = {
             text: reservations.waiting_numbers(session, text, chance) for text, chance in chances.items() if chance
         }
-        if not waiting:
-            return []
-        return list(decide(waiting, free, held_resources(session), rack.fits, rack.resources.__getitem__))
+        return list(decide(waiting, free, held_resources(session), fits.__getitem__, rack.resources.__getitem__))
 
     def grant(self, session: Session, config: LabConfig, now: datetime) -> list[Reservation]:
         """Give all that can be given now. In the writer's thread."""
@@ -265,10 +265,12 @@ class Warden:
         await first_of("warden", *waits)
 
     async def _freed(self, commits: int) -> None:
-        """Until a board can be given to somebody who waits, after so many commits."""
-        while not await self._database.read(partial(self._granting.possible, config=self._live.now)):
+        """Until a board can be given to somebody who waits, after more than so many commits."""
+        while True:
             await self._database.committed_since(commits)
             commits = self._database.commits
+            if await self._database.read(partial(self._granting.possible, config=self._live.now)):
+                return
 
     async def _end(self, row: Reservation, number: int, *, gone: bool) -> None:
         board = self._wiring.get(number)
