@@ -118,12 +118,17 @@ def stop_of(session: Session) -> Event | None:
     return None if mark is None else session.get_one(Event, mark.number)
 
 
+def is_stopped(session: Session) -> bool:
+    """Whether the lab is stopped."""
+    session.flush()
+    return _MARKS.holds(session.connection(), _STOP)
+
+
 def refuse_if_stopped(session: Session) -> None:
     """Let nothing be begun in a stopped lab.
 
     Raises:
         StateError: the lab is stopped.
     """
-    session.flush()
-    if _MARKS.holds(session.connection(), _STOP):
+    if is_stopped(session):
         raise StateError("the lab is stopped", where="lab", remedy="resume it first")

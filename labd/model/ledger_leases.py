@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy
-from sqlalchemy import bindparam, delete, insert
+from sqlalchemy import and_, bindparam, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, or_, select
 
@@ -21,7 +21,7 @@ from labd.model.ledger_events import note
 from labd.model.ledger_lab import refuse_if_stopped
 from labd.model.rows import Rows
 from labd.model.states import LeasePurpose, ReservationState, RunState
-from labd.model.tables import Board, Check, Hold, Lease, Reservation, Run
+from labd.model.tables import Board, Check, Lease, Reservation, Run
 
 CUT_OFF = "cut_off"
 """State of the event of a check that ended without a verdict."""
@@ -42,6 +42,10 @@ _REMOVE_HOLDS = delete(_HOLD).where(_HOLD.c.lease_id == bindparam("lease"))
 _OF_RUN = sqlalchemy.select(_LEASE.c.id, _LEASE.c.granted_at, _LEASE.c.expires_at).where(
     _LEASE.c.run_id == bindparam("run"), _LEASE.c.released_at.is_(None)
 )
+_FOR_RESERVATION = and_(_LEASE.c.reservation_id == bindparam("reservation"), _LEASE.c.released_at.is_(None))
+_OF_RESERVATION = sqlalchemy.select(_LEASE.c.id).where(_FOR_RESERVATION)
+_CHANGE_OF_RESERVATION = update(_LEASE).where(_FOR_RESERVATION)
+_HELD = sqlalchemy.select(_HOLD.c.resource)
 
 
 def grant_lease(
@@ -125,7 +129,7 @@ def leases_in_force(session: Session) -> list[Lease]:
 
 def held_resources(session: Session) -> frozenset[str]:
     """Names of everything but boards that a lease holds now."""
-    return frozenset(session.exec(select(Hold.resource)))
+    return frozenset(session.connection().execute(_HELD).scalars())
 
 
 def release_of_run(session: Session, run_id: int, now: datetime) -> float:
@@ -140,6 +144,24 @@ def release_of_run(session: Session, run_id: int, now: datetime) -> float:
         meant_s = (expires_at - granted_at).total_seconds()
         held_s += min(max(0.0, (now - granted_at).total_seconds()), meant_s)
     return held_s
+
+
+def is_held_for(session: Session, reservation_id: int) -> bool:
+    """Whether a lease serves a reservation."""
+    return session.connection().execute(_OF_RESERVATION, {"reservation": reservation_id}).first() is not None
+
+
+def release_of_reservation(session: Session, reservation_id: int, now: datetime) -> bool:
+    """Let go of what a reservation held; False if it held nothing any more."""
+    found = session.connection().execute(_OF_RESERVATION, {"reservation": reservation_id}).scalars().all()
+    for lease_id in found:
+        _release(session, lease_id, now)
+    return bool(found)
+
+
+def change_of_reservation(session: Session, reservation_id: int, **values: str | datetime) -> None:
+    """Give the lease of a reservation another owner or end, by the names of its columns."""
+    session.connection().execute(_CHANGE_OF_RESERVATION, {"reservation": reservation_id, **values})
 
 
 def interrupt_checks(session: Session, now: datetime) -> list[Check]:

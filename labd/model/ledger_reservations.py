@@ -9,15 +9,22 @@ commits.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Executable, bindparam, text
 from sqlmodel import Session, col, func, select
 
 from labd.errors import ConflictError, NotFoundError
-from labd.model.ledger import set_board_state
+from labd.model.ledger import move_busy_board, set_board_state
 from labd.model.ledger_events import note
-from labd.model.ledger_leases import grant_lease, release_lease
+from labd.model.ledger_leases import (
+    change_of_reservation,
+    grant_lease,
+    is_held_for,
+    release_of_reservation,
+)
+from labd.model.rows import Rows
 from labd.model.states import BoardState, LeasePurpose, ReservationState, check_transition
 from labd.model.tables import Board, Hold, Lease, Reservation
 
@@ -54,8 +61,36 @@ def _free() -> Executable:
     return select(Board.id).where(among, Board.state == BoardState.ONLINE, col(Board.id).not_in(leased))
 
 
+def _numbers() -> Executable:
+    first = select(Reservation.id).where(_WAITING, Reservation.requirement == bindparam("requirement"))
+    return first.order_by(col(Reservation.id)).limit(bindparam("limit"))
+
+
+def _live_of() -> Executable:
+    return select(func.count()).select_from(Reservation).where(_LIVE, Reservation.owner == bindparam("owner"))
+
+
+def _held() -> Executable:
+    return (
+        select(Lease.reservation_id, Hold.resource)
+        .outerjoin(Hold, col(Hold.lease_id) == col(Lease.id))
+        .where(col(Lease.released_at).is_(None), Lease.purpose == LeasePurpose.RESERVATION)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How far a reservation has come."""
+
+    state: ReservationState
+    board_id: str | None
+    ends_at: datetime | None
+    reason: str
+
+
 # Every request for a board and every commit while somebody waits ask these: built once, they take half of the time.
-_WISHES, _FREE = _wishes(), _free()
+_WISHES, _FREE, _NUMBERS, _LIVE_OF, _HELD = _wishes(), _free(), _numbers(), _live_of(), _held()
+_STANDING = Rows(Reservation, _Standing)
 
 
 def reservation_row(session: Session, reservation_id: int) -> Reservation:
@@ -164,13 +199,9 @@ def hand_over_reservation(session: Session, reservation_id: int, to: str, now: d
         _check_room(session, to, max_live)
         before, row.owner = row.owner, to
         session.add(row)
-        for lease in _leases(session, reservation_id):
-            lease.owner = to
-            session.add(lease)
+        change_of_reservation(session, reservation_id, owner=to)
         if row.board_id is not None:
-            board = session.get_one(Board, row.board_id)
-            if board.state is BoardState.BUSY:
-                set_board_state(session, row.board_id, BoardState.BUSY, _held_words(row), now)
+            move_busy_board(session, row.board_id, BoardState.BUSY, _held_words(row), now)
         _event(session, row, now, f"handed over by {before}")
     return row
 
@@ -184,7 +215,7 @@ def release_reservation(session: Session, reservation_id: int, reason: str, now:
     """
     row = _live(session, reservation_id)
     if row.state is ReservationState.WAITING:
-        _end(session, row, reason, now)
+        _end(session, reservation_id, _STANDING.get_one(session, reservation_id), reason, now)
     elif not row.reason:  # else its end is under way
         row.reason = reason
         _set_end(session, row, now)
@@ -212,14 +243,14 @@ def warn_reservation(session: Session, reservation_id: int, now: datetime, warn_
 
 def is_due(session: Session, reservation_id: int, now: datetime) -> bool:
     """Whether a reservation that has a board is to end: its time is up, it was given up, or its lease is gone."""
-    row = reservation_row(session, reservation_id)
+    row = _STANDING.get_one(session, reservation_id)
     if row.state is not ReservationState.ACTIVE:
         return False
     assert row.ends_at is not None, "an active reservation has an end"
-    return row.ends_at <= now or row.reason != "" or not _leases(session, reservation_id)
+    return row.ends_at <= now or row.reason != "" or not is_held_for(session, reservation_id)
 
 
-def end_reservation(session: Session, reservation_id: int, now: datetime, *, dark: bool) -> Reservation:
+def end_reservation(session: Session, reservation_id: int, now: datetime, *, dark: bool) -> str:
     """End a reservation whose board is dark: its lease goes, and its board can serve others.
 
     Args:
@@ -227,23 +258,21 @@ def end_reservation(session: Session, reservation_id: int, now: datetime, *, dar
         reservation_id: The reservation; harmless if it has ended.
         now: When.
         dark: Whether the board's supply is known to be off; if not, the board is looked at before it serves again.
+
+    Returns:
+        Why it ended.
     """
-    row = reservation_row(session, reservation_id)
+    row = _STANDING.get_one(session, reservation_id)
     if row.state is ReservationState.ENDED:
-        return row
-    held = _leases(session, reservation_id)
-    for lease in held:
-        assert lease.id is not None, "rows that were read have their number"
-        release_lease(session, lease.id, now)
+        return row.reason
+    held = release_of_reservation(session, reservation_id, now)
     reason = row.reason or (TIME_UP if held else ORPHANED)
     if row.board_id is not None:
-        board = session.get_one(Board, row.board_id)
-        if board.state is BoardState.BUSY:
-            suspect = f"its output could not be switched off when reservation {reservation_id} ended"
-            state, words = (BoardState.ONLINE, "") if dark else (BoardState.SUSPECT, suspect)
-            set_board_state(session, row.board_id, state, words, now)
-    _end(session, row, reason, now)
-    return row
+        suspect = f"its output could not be switched off when reservation {reservation_id} ended"
+        state, words = (BoardState.ONLINE, "") if dark else (BoardState.SUSPECT, suspect)
+        move_busy_board(session, row.board_id, state, words, now)
+    _end(session, reservation_id, row, reason, now)
+    return reason
 
 
 def move_ends(session: Session, step_s: float, since: datetime, known: Collection[int], now: datetime) -> None:
@@ -293,13 +322,7 @@ def waiting_wishes(session: Session) -> list[tuple[str, str]]:
 
 def waiting_numbers(session: Session, requirement: str, limit: int) -> list[int]:
     """Numbers of the first reservations that wait with this wish, lowest first."""
-    query = (
-        select(Reservation.id)
-        .where(_WAITING, Reservation.requirement == requirement)
-        .order_by(col(Reservation.id))
-        .limit(limit)
-    )
-    return [number for number in session.exec(query) if number is not None]
+    return list(session.connection().execute(_NUMBERS, {"requirement": requirement, "limit": limit}).scalars())
 
 
 def free_boards(session: Session, among: Collection[str]) -> set[str]:
@@ -315,14 +338,8 @@ def active_reservations(session: Session) -> list[Reservation]:
 
 def held_reservations(session: Session) -> dict[int, frozenset[str]]:
     """What each reservation that a lease is in force for holds beside its board, by its number."""
-    query = (
-        select(Lease.reservation_id, Hold.resource)
-        .outerjoin(Hold, col(Hold.lease_id) == col(Lease.id))
-        .where(col(Lease.released_at).is_(None), Lease.purpose == LeasePurpose.RESERVATION)
-    )
     held: dict[int, set[str]] = {}
-    for number, resource in session.exec(query):
-        assert number is not None, "such a lease serves a reservation"
+    for number, resource in session.connection().execute(_HELD):
         held.setdefault(number, set()).update([resource] if resource is not None else [])
     return {number: frozenset(resources) for number, resources in held.items()}
 
@@ -352,30 +369,22 @@ def _live(session: Session, reservation_id: int) -> Reservation:
 
 
 def _check_room(session: Session, owner: str, max_live: int) -> None:
-    live = session.exec(select(func.count()).select_from(Reservation).where(_LIVE, Reservation.owner == owner)).one()
+    live = session.connection().execute(_LIVE_OF, {"owner": owner}).scalar_one()
     if live >= max_live:
         message = f"{owner} has {live} reservations already, and may have {max_live}"
         raise ConflictError(message, remedy="release one, or have max_per_owner raised in lab.toml")
 
 
-def _leases(session: Session, reservation_id: int) -> list[Lease]:
-    query = select(Lease).where(Lease.reservation_id == reservation_id, col(Lease.released_at).is_(None))
-    return list(session.exec(query))
-
-
 def _set_end(session: Session, row: Reservation, ends_at: datetime) -> None:
     row.ends_at = ends_at
     session.add(row)
-    for lease in _leases(session, _number(row)):
-        lease.expires_at = ends_at
-        session.add(lease)
+    change_of_reservation(session, _number(row), expires_at=ends_at)
 
 
-def _end(session: Session, row: Reservation, reason: str, now: datetime) -> None:
-    row.state = check_transition(f"reservation {row.id}", row.state, ReservationState.ENDED)
-    row.reason, row.ended_at = reason, now
-    session.add(row)
-    _event(session, row, now, reason)
+def _end(session: Session, reservation_id: int, row: _Standing, reason: str, now: datetime) -> None:
+    state = check_transition(f"reservation {reservation_id}", row.state, ReservationState.ENDED)
+    _STANDING.change(session, reservation_id, state=state, reason=reason, ended_at=now)
+    note(session, now, kind=KIND, subject=str(reservation_id), state=state, reason=reason, board_id=row.board_id)
 
 
 def _event(session: Session, row: Reservation, now: datetime, reason: str = "") -> None:

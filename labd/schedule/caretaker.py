@@ -377,5 +377,5 @@ def _see(session: Session) -> _Seen:
         held=held_resources(session),
         begun={lease.check_id: lease.board_id for lease in leases if lease.check_id is not None},
         away={row.id: row.state for row in session.exec(select(Instrument).where(col(Instrument.state).in_(away)))},
-        stopped=ledger_lab.stop_of(session) is not None,
+        stopped=ledger_lab.is_stopped(session),
     )

@@ -183,7 +183,7 @@ class Dispatcher:
 
     async def begin(self) -> None:
         """Read what waits and what everybody has had, so that the first decision is a short one."""
-        self._halted = await self._database.read(ledger_lab.stop_of) is not None
+        self._halted = await self._database.read(ledger_lab.is_stopped)
         self._accounts = Accounts(await self._database.read(ledger_share.accounts))
         await self._backlog.follow()
         queue = self._backlog.queue

@@ -12,7 +12,8 @@ else than the time that has passed, every end is moved along before any of them 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -81,6 +82,29 @@ def _wired(board: Board | None, held: frozenset[str] | None) -> Board | None:
     return board
 
 
+def _wanted(rack: _Rack, wishes: Iterable[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text, owner in wishes:
+        for board_id in rack.fits(text):
+            for each in rack.near(board_id):
+                found.setdefault(each, owner)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What those who wait for a board can hope for.
+
+    Args:
+        possible: What can be given now.
+        wanted: Boards that nobody else may have before the reservations that wait, each with who asked for it first.
+            With a board those that share something with it are wanted, or it would never be free of them.
+    """
+
+    possible: list[Grant]
+    wanted: dict[str, str]
+
+
 class Granting:
     """Decides which reservation gets which board, inside a transaction.
 
@@ -100,12 +124,19 @@ class Granting:
 
     def possible(self, session: Session, config: LabConfig) -> list[Grant]:
         """All that can be given now; nothing in a lab that is stopped. Changes nothing."""
-        rack = self._rack_of(config)
-        fits = {text: rack.fits(text) for text, _ in reservations.waiting_wishes(session)}
+        return self._possible(session, self._rack_of(config), reservations.waiting_wishes(session))
+
+    def look(self, session: Session, config: LabConfig) -> Outlook:
+        """What can be given now, and what is wanted."""
+        rack, wishes = self._rack_of(config), reservations.waiting_wishes(session)
+        return Outlook(self._possible(session, rack, wishes), _wanted(rack, wishes))
+
+    def _possible(self, session: Session, rack: _Rack, wishes: Sequence[tuple[str, str]]) -> list[Grant]:
+        fits = {text: rack.fits(text) for text, _ in wishes}
         if not fits:
             return []
         free = reservations.free_boards(session, {board_id for boards in fits.values() for board_id in boards})
-        if not free or ledger_lab.stop_of(session) is not None:
+        if not free or ledger_lab.is_stopped(session):
             return []
         chances = {text: len(free.intersection(boards)) for text, boards in fits.items()}
         waiting = {
@@ -120,19 +151,6 @@ class Granting:
             reservations.grant_reservation(session, each.reservation_id, each.board_id, resources[each.board_id], now)
             for each in self.possible(session, config)
         ]
-
-    def wanted(self, session: Session, config: LabConfig) -> dict[str, str]:
-        """Boards that nobody else may have before the reservations that wait, each with who asked for it first.
-
-        With a board those that share something with it are wanted, or it would never be free of them.
-        """
-        rack = self._rack_of(config)
-        found: dict[str, str] = {}
-        for text, owner in reservations.waiting_wishes(session):
-            for board_id in rack.fits(text):
-                for each in rack.near(board_id):
-                    found.setdefault(each, owner)
-        return found
 
     def _rack_of(self, config: LabConfig) -> _Rack:
         rack = self._rack
@@ -195,17 +213,16 @@ class Warden:
 
     async def grant(self) -> None:
         """Give boards that are free to those who wait for one."""
-        config = self._live.now
+        await self._grant(await self._database.read(partial(self._granting.look, config=self._live.now)))
 
-        def look(session: Session) -> tuple[list[Grant], dict[str, str]]:
-            return self._granting.possible(session, config), self._granting.wanted(session, config)
-
-        possible, wanted = await self._database.read(look)
-        if possible:
+    async def _grant(self, outlook: Outlook) -> None:
+        wanted = outlook.wanted
+        if outlook.possible:
+            config = self._live.now
             for row in await self._database.write(partial(self._granting.grant, config=config, now=self._clock.now())):
                 self._log.info("reservation_granted", reservation=row.id, board=row.board_id, owner=row.owner)
             self.wake()  # they have an end now, of which the last look did not know
-            _, wanted = await self._database.read(look)
+            wanted = (await self._database.read(partial(self._granting.look, config=config))).wanted
         freed = not self._wanted.keys() <= wanted.keys()
         self._wanted = {board_id: Holder(LeasePurpose.RESERVATION, owner) for board_id, owner in wanted.items()}
         if freed:
@@ -217,19 +234,22 @@ class Warden:
             while True:
                 self._news.clear()
                 commits = self._database.commits
-                next_s = await self._look(group)
-                await self.grant()
+                next_s, outlook = await self._look(group)
+                await self._grant(outlook)
                 await self._wait(next_s, commits)
 
-    async def _look(self, group: asyncio.TaskGroup) -> float:
-        """Do what is due; return how long until something else is, s."""
+    async def _look(self, group: asyncio.TaskGroup) -> tuple[float, Outlook]:
+        """Do what is due; return how long until something else is, s, and what those who wait can hope for."""
         now = await self._told_time()
         config = self._live.now
         warn_s = config.reservation.warn_s
         next_s = LOOK_S
-        active, held = await self._database.read(
-            lambda session: (reservations.active_reservations(session), reservations.held_reservations(session))
-        )
+
+        def look(session: Session) -> tuple[list[Reservation], dict[int, frozenset[str]], Outlook]:
+            active, held = reservations.active_reservations(session), reservations.held_reservations(session)
+            return active, held, self._granting.look(session, config)
+
+        active, held, outlook = await self._database.read(look)
         boards = {board.id: board for board in config.board}
         self._wiring = {
             row.id: self._wiring.get(row.id) or _wired(boards.get(row.board_id or ""), held.get(row.id))
@@ -255,7 +275,7 @@ class Warden:
                         self._log.info("reservation_warned", reservation=row.id, owner=row.owner, left_s=left_s)
                 else:
                     next_s = min(next_s, left_s - warn_s)
-        return next_s
+        return next_s, outlook
 
     async def _wait(self, seconds: float, commits: int) -> None:
         """Until so much time has passed, there is news, or a board that somebody waits for may be free."""
@@ -276,7 +296,7 @@ class Warden:
         board = self._wiring.get(number)
         dark = board is not None and await self._darken(board)
 
-        def end(session: Session) -> Reservation | None:
+        def end(session: Session) -> str | None:
             now = self._now()
             if not reservations.is_due(session, number, now):
                 if not gone:
@@ -284,13 +304,13 @@ class Warden:
                 reservations.release_reservation(session, number, "its board was taken out of lab.toml", now)
             return reservations.end_reservation(session, number, now, dark=dark)
 
-        ended = await self._database.write(end)
-        if ended is None:  # its owner was faster
+        reason = await self._database.write(end)
+        if reason is None:  # its owner was faster
             self._ending.discard(number)
             self._log.info("reservation_went_on", reservation=number, board=row.board_id)
             self.wake()
             return
-        self._log.info("reservation_ended", reservation=number, board=row.board_id, reason=ended.reason, dark=dark)
+        self._log.info("reservation_ended", reservation=number, board=row.board_id, reason=reason, dark=dark)
         self._wake_dispatcher()
 
     def _now(self) -> datetime:
