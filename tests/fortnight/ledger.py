@@ -72,7 +72,8 @@ def _reports(books: Books, folder: Path, days: int) -> Iterable[Line]:
 
 def _boards(books: Books, days: int) -> Iterable[Line]:
     for board, state, reason, strikes in books.rows("SELECT id, state, reason, strikes FROM board ORDER BY id"):
-        broken = board == SILENT and days > 3
-        fits = state == "quarantined" if broken else state == "online" or board == DRIFTING
+        # silent from day 2 on; each of the three checks that condemn it waits seconds of the host, half a day here
+        silent = {"quarantined"} if days > 3 else {"suspect", "quarantined"} if days > 2 else {"online"}
+        fits = state in silent if board == SILENT else state == "online" or board == DRIFTING
         words = f"{state}{f', {strikes} strikes' if strikes else ''}{f': {reason}' if reason else ''}"
         yield Line(board, words, fits)
