@@ -425,8 +425,9 @@ def set_board_state(session: Session, board_id: str, state: BoardState, reason: 
 
 def move_busy_board(session: Session, board_id: str, state: BoardState, reason: str, now: datetime) -> None:
     """Change the state of a board that is busy; leave another, of which a person or a check has said how it is."""
-    if _BOARDS.get_one(session, board_id).state is BoardState.BUSY:
-        set_board_state(session, board_id, state, reason, now)
+    board = _BOARDS.get_one(session, board_id)
+    if board.state is BoardState.BUSY:
+        _move_board(session, board, state, reason, now)
 
 
 def _move_board(

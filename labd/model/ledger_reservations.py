@@ -18,12 +18,7 @@ from sqlmodel import Session, col, func, select
 from labd.errors import ConflictError, NotFoundError
 from labd.model.ledger import move_busy_board, set_board_state
 from labd.model.ledger_events import note
-from labd.model.ledger_leases import (
-    change_of_reservation,
-    grant_lease,
-    is_held_for,
-    release_of_reservation,
-)
+from labd.model.ledger_leases import change_of_reservation, grant_lease, is_held_for, release_of_reservation
 from labd.model.rows import Rows
 from labd.model.states import BoardState, LeasePurpose, ReservationState, check_transition
 from labd.model.tables import Board, Hold, Lease, Reservation

@@ -74,21 +74,21 @@ class _Rack:
             )
         return self._near[board_id]
 
+    def wanted(self, wishes: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Boards that meet one of these wishes, and those near them, each with the owner of the first such wish."""
+        found: dict[str, str] = {}
+        for text, owner in wishes:
+            for board_id in self.fits(text):
+                for each in self.near(board_id):
+                    found.setdefault(each, owner)
+        return found
+
 
 def _wired(board: Board | None, held: frozenset[str] | None) -> Board | None:
     """The board, if what feeds it now is what its reservation holds: it may be wired anew since the lease began."""
     if board is None or (held is not None and supply_resource(board) not in held):
         return None
     return board
-
-
-def _wanted(rack: _Rack, wishes: Iterable[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text, owner in wishes:
-        for board_id in rack.fits(text):
-            for each in rack.near(board_id):
-                found.setdefault(each, owner)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Granting:
     def look(self, session: Session, config: LabConfig) -> Outlook:
         """What can be given now, and what is wanted."""
         rack, wishes = self._rack_of(config), reservations.waiting_wishes(session)
-        return Outlook(self._possible(session, rack, wishes), _wanted(rack, wishes))
+        return Outlook(self._possible(session, rack, wishes), rack.wanted(wishes))
 
     def _possible(self, session: Session, rack: _Rack, wishes: Sequence[tuple[str, str]]) -> list[Grant]:
         fits = {text: rack.fits(text) for text, _ in wishes}
