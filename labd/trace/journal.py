@@ -133,6 +133,46 @@ class SyncPulse(_Record):
     u_latency_s: float = Field(ge=0, allow_inf_nan=False)
 
 
+class LoadPulse(_Record):
+    """The sync load was across the board's supply from one tick of the edge source to another.
+
+    Args:
+        pin: Pin of the edge source that switched it.
+        on_ticks, off_ticks: When the pin rose and fell.
+    """
+
+    record: Literal["load"] = "load"
+    pin: int
+    on_ticks: int = Field(ge=0)
+    off_ticks: int
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.off_ticks <= self.on_ticks:
+            raise ValueError("off_ticks must lie after on_ticks")
+        return self
+
+
+class Bracket(_Record):
+    """What commands and answers tell of time: the trace was at index `sample` between two ticks of the edge source.
+
+    Args:
+        sample: Index of a sample's start: 0 for the first one, the count of samples for the end of the last.
+        earliest_ticks, latest_ticks: Read before what made it happen was asked for, and after it had been answered.
+    """
+
+    record: Literal["bracket"] = "bracket"
+    sample: int = Field(ge=0)
+    earliest_ticks: int = Field(ge=0)
+    latest_ticks: int
+
+    @model_validator(mode="after")
+    def _not_reversed(self) -> Self:
+        if self.latest_ticks < self.earliest_ticks:
+            raise ValueError("latest_ticks must not lie before earliest_ticks")
+        return self
+
+
 class Salvaged(_Record):
     """From here on a salvage wrote, not the recorder.
 
@@ -146,7 +186,7 @@ class Salvaged(_Record):
     cut: int = Field(ge=0)
 
 
-Record = EdgeSeen | TrialStarted | TrialEnded | Marked | SyncPulse | Salvaged
+Record = EdgeSeen | TrialStarted | TrialEnded | Marked | SyncPulse | LoadPulse | Bracket | Salvaged
 _RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record")])
 
 

@@ -20,8 +20,10 @@ from labd.trace.files import FileMissingError, TraceFiles, files_of
 from labd.trace.timing.edges import Polarity
 
 META = "meta.json"
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 """Version of the folder's format."""
+FORMATS = (2, FORMAT)
+"""Versions that can be read; one of format 2 has neither a sync load nor brackets."""
 
 TraceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
 """Name of a trace and of its folder: it can never leave the store."""
@@ -67,6 +69,24 @@ class Wiring(BaseModel):
     serial_port: str
 
 
+class SyncLoad(BaseModel):
+    """A resistor that a pin of the edge source switches across the board's supply, seen as a step of the current.
+
+    Args:
+        pin: Pin that switches it, on while the pin is high.
+        ohm: Its value with all that is in series with it, Ω.
+        tolerance: Half width of the error of that value, relative.
+        switch_s: Longest time from the pin's edge to the step of the current, s.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pin: int = Field(ge=0)
+    ohm: Positive
+    tolerance: NotNegative = 0.05
+    switch_s: NotNegative = 2e-6
+
+
 class TraceMeta(BaseModel):
     """What was recorded, with what, on what, and what is needed to score it.
 
@@ -98,6 +118,7 @@ class TraceMeta(BaseModel):
         tick_clock_ppm: Half width of the error of that rate, ppm.
         trigger: What started the capture.
         sync_pin: Pin whose pulse started the capture; None if none did.
+        sync_load: The load whose pulses are steps of the current; None if none is wired.
         supply_voltage_v: Voltage that the board's supply was set to, as read back, V.
         firmware_sha256: Digest of the board's image; empty if it is not known.
         labd_version: Version of the recorder.
@@ -107,7 +128,7 @@ class TraceMeta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[2] = FORMAT
+    format: Literal[2, 3] = FORMAT
     trace_id: TraceId
     job_id: int
     run_id: int
@@ -134,6 +155,7 @@ class TraceMeta(BaseModel):
     tick_clock_ppm: NotNegative | None
     trigger: TriggerSource
     sync_pin: int | None = None
+    sync_load: SyncLoad | None = None
     supply_voltage_v: NotNegative
     firmware_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
     labd_version: str
@@ -187,10 +209,10 @@ def read_meta(where: Path | TraceFiles) -> TraceMeta:
         return TraceMeta.model_validate_json(data)
     except ValidationError as error:
         found = _format_of(data)
-        if found not in (None, FORMAT):
+        if found is not None and found not in FORMATS:
             remedy = "read it with the version of labd that wrote it"
             raise TraceError(
-                f"the trace is of format {found}, this labd knows {FORMAT}", where=path, remedy=remedy
+                f"the trace is of format {found}, this labd knows {FORMATS[0]} to {FORMAT}", where=path, remedy=remedy
             ) from error
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -26,7 +26,9 @@ from labd.trace.energy import window_sums
 from labd.trace.files import FileMissingError, TraceFiles, files_of
 from labd.trace.journal import (
     JOURNAL,
+    Bracket,
     EdgeSeen,
+    LoadPulse,
     Marked,
     Record,
     SyncPulse,
@@ -349,6 +351,14 @@ class Trace:
     def sync_pulses(self) -> tuple[SyncPulse, ...]:
         """The pulses that tie ticks to samples by wire."""
         return tuple(record for record in self.records if isinstance(record, SyncPulse))
+
+    def load_pulses(self) -> tuple[LoadPulse, ...]:
+        """The pulses of the sync load, in order."""
+        return tuple(record for record in self.records if isinstance(record, LoadPulse))
+
+    def brackets(self) -> tuple[Bracket, ...]:
+        """Between which ticks the trace was at some of its samples."""
+        return tuple(record for record in self.records if isinstance(record, Bracket))
 
     def marked(self, start: float = 0.0, stop: float = math.inf) -> tuple[Interval, ...]:
         """Intervals (gap, overflow, clipped) that touch the samples from `start` to `stop`, in the order recorded."""
