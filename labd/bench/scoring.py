@@ -12,15 +12,13 @@ from labd.bench.window import is_recorded, reach, read_window
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
-from labd.score.rules import Finding, Rule, Rules, describe_marks
+from labd.score.rules import Finding, Rule, Rules, Testimony, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
-from labd.trace.timing.steps import trace_timebase
+from labd.trace.timing.proof import Proof, prove
 from labd.trace.timing.timebase import TimebaseError
-
-STRAY_SAMPLES = 3.0
-"""A trial with an anchor this far off the fitted timebase is not to be trusted."""
+from labd.trace.timing.witness import Basis
 
 
 def score_trace(trace: Trace) -> RunScore:
@@ -43,6 +41,7 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
     meta = traces[0].meta
     findings: list[Finding] = []
     readings: list[WindowReading] = []
+    proofs: list[Proof] = []
     for trace in traces:
         pairs: list[tuple[Trial, Edge, Edge]] = []
         for trial in trace.trials():
@@ -51,13 +50,19 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
                 findings.append(found)
             else:
                 pairs.append((trial, *found))
-        readings += _readings(trace, pairs, findings)
+        readings += _readings(trace, pairs, findings, proofs)
     return score_run(
         readings,
         Instrument(columns=meta.columns, period_s=meta.period_s, clock_ppm=meta.sample_clock_ppm),
         Rules(trials=meta.trials, min_window_s=meta.min_window_s, min_inferences=meta.min_inferences),
         inputs=_inputs(traces),
         findings=findings,
+        placement=max((proof.basis for proof in proofs), key=list(Basis).index, default=None),
+        testimonies=[
+            Testimony(witness=each.witness.value, verdict=each.verdict.value, said=each.said)
+            for proof in proofs
+            for each in proof.statements
+        ],
     )
 
 
@@ -94,22 +99,20 @@ def _pair(trace: Trace, trial: Trial) -> tuple[Edge, Edge] | Finding:
     return edges[0], edges[1]
 
 
-def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: list[Finding]) -> Iterator[WindowReading]:
-    """Read the windows that can be placed on the trace; the others add to `findings`."""
+def _readings(
+    trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: list[Finding], proofs: list[Proof]
+) -> Iterator[WindowReading]:
+    """Read the windows that can be placed on the trace; the others, and a disputed place, add to `findings`."""
     if not pairs:
         return
     try:
-        timebase = trace_timebase(trace)
+        proof = prove(trace)
     except TimebaseError as error:
         findings.extend(_unplaced(trace, trial, error.message) for trial, _, _ in pairs)
         return
-    strayed = timebase.strayed(STRAY_SAMPLES)
+    proofs.append(proof)
+    timebase = proof.timebase
     for trial, opening, closing in pairs:
-        if trial.index in strayed:
-            findings.append(
-                _unplaced(trace, trial, f"a step of its current is over {STRAY_SAMPLES:g} samples off the edge")
-            )
-            continue
         placed = timebase.place(opening.ticks, closing.ticks)
         placement = Placement(
             start=placed.start,
@@ -132,6 +135,18 @@ def _readings(trace: Trace, pairs: list[tuple[Trial, Edge, Edge]], findings: lis
             continue
         analog = [quantity for quantity in trace.meta.quantities if not is_digital(quantity)]
         yield read_window(trace, analog, placement, trial=trial.index, inferences=trial.started.inferences)
+    findings.extend(_disputes(trace, proof))
+
+
+def _disputes(trace: Trace, proof: Proof) -> Iterator[Finding]:
+    """A place that a witness disputes; where samples were overwritten, that is why."""
+    because = _because(_overflow(trace))
+    for each in proof.disputes:
+        yield Finding(
+            rule=Rule.UNDAMAGED if because else Rule.WITNESSES_AGREE,
+            cause=Cause.CAPTURE_DAMAGED if because else Cause.PLACEMENT_DISPUTED,
+            detail=each.said + because,
+        )
 
 
 def _unplaced(trace: Trace, trial: Trial, detail: str) -> Finding:

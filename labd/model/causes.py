@@ -47,6 +47,7 @@ class Cause(StrEnum):
     EDGES_EXTRA = "edges_extra"
     EDGES_LOST = "edges_lost"
     TIMEBASE_POOR = "timebase_poor"
+    PLACEMENT_DISPUTED = "placement_disputed"
     INSTRUMENT_UNREACHABLE = "instrument_unreachable"
     INSTRUMENT_SILENT = "instrument_silent"
     INSTRUMENT_NONSENSE = "instrument_nonsense"
@@ -165,7 +166,13 @@ _MEANINGS = {
         RunState.FAILED,
         Blame.INSTRUMENT,
         "The timing edges could not be placed on the trace within the stated limit.",
-        "Wire a sync pulse from the timestamper to the analyzer's trigger, or check the timing pin.",
+        "Wire a sync load, or a sync pulse from the timestamper to the analyzer's trigger; check the timing pin.",
+    ),
+    Cause.PLACEMENT_DISPUTED: Meaning(
+        RunState.INVALID,
+        Blame.RULES,
+        "Witnesses disagree on where the windows lie in the trace, or too few of them can tell.",
+        "See what each said in the score; check the wires of trigger and timing pin, or wire a sync load.",
     ),
     Cause.INSTRUMENT_UNREACHABLE: Meaning(
         RunState.FAILED,

@@ -19,7 +19,7 @@ from labd.errors import ScoreError
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
-from labd.score.rules import Finding, Judged, Rule, Rules, damage_findings
+from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, damage_findings
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -136,12 +136,16 @@ class RunScore(Judged):
         windows: The windows that could be scored.
         energy_j_per_inference: Median of these windows; None if none could be scored.
         board_energy_j_per_inference: The same with the spread of the trials; None with fewer than two windows.
+        placement: What the windows were placed by: load, pulse, steps or one_clock; None if nothing placed them.
+        testimonies: What each witness said of their place.
     """
 
     scorer: str = SCORER
     windows: tuple[WindowScore, ...]
     energy_j_per_inference: Estimate | None
     board_energy_j_per_inference: Estimate | None
+    placement: str | None = None
+    testimonies: tuple[Testimony, ...] = ()
 
 
 def score_run(
@@ -151,6 +155,8 @@ def score_run(
     *,
     inputs: Mapping[str, str] | None = None,
     findings: Sequence[Finding] = (),
+    placement: str | None = None,
+    testimonies: Sequence[Testimony] = (),
 ) -> RunScore:
     """Score a run's windows.
 
@@ -160,6 +166,8 @@ def score_run(
         rules: What the run must fulfil.
         inputs: Names and digests of what the readings came from.
         findings: What was already found before: windows that could not be read.
+        placement: What the windows were placed by.
+        testimonies: What the witnesses said of it.
 
     Raises:
         ScoreError: the columns do not tell power, or a reading has no length, inferences or neighbours.
@@ -188,6 +196,8 @@ def score_run(
         windows=tuple(windows),
         energy_j_per_inference=of_windows,
         board_energy_j_per_inference=of_board,
+        placement=placement,
+        testimonies=tuple(testimonies),
         findings=tuple(found),
     )
 

@@ -25,6 +25,7 @@ class Rule(StrEnum):
     RECORDED = "recorded"
     UNDAMAGED = "undamaged"
     EDGES_PLACED = "edges_placed"
+    WITNESSES_AGREE = "witnesses_agree"
     TOP1_TARGET = "top1_target"
 
 
@@ -42,6 +43,20 @@ class Finding(Frozen):
     cause: Cause
     trial: int | None = None
     detail: str
+
+
+class Testimony(Frozen):
+    """What one witness said of where the windows lie.
+
+    Args:
+        witness: Who: pulse, load, steps, bracket, lengths or laps.
+        verdict: agrees, silent or disagrees.
+        said: In one sentence without a final stop.
+    """
+
+    witness: str
+    verdict: str
+    said: str
 
 
 class Judged(Frozen):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from labd.trace.timing.steps import TimedEdge
 from labd.trace.timing.timebase import AnchorKind
+from labd.trace.timing.windows import TimedEdge
 
 Layer = tuple[float, float]
 

@@ -15,7 +15,7 @@ from labd.errors import TraceError
 from labd.trace.export.selection import Span
 from labd.trace.journal import EdgeSeen
 from labd.trace.reader import Trace
-from labd.trace.timing.steps import trace_timebase
+from labd.trace.timing.proof import trace_timebase
 from labd.trace.timing.timebase import TimebaseError
 
 

@@ -6,6 +6,8 @@ samples on each side (the edge's own sample left out), taken against what is usu
 
     evidence(k) = Σ_n log(1 + (step_n(k) / usual_n)²)
 
+Where it is known whether the current rises or falls at an edge, only steps of that sign count.
+
 The sum of the evidence over all edges is searched over the offset and, on long traces, over the stretch of the clocks.
 Adding logarithms asks for *some* step at every edge rather than a huge one at a few. A long trace is first searched
 in means of several samples.
@@ -42,7 +44,13 @@ class Alignment:
 
 
 def align(
-    read: Reader, rows: int, distances: Sequence[float], stretch_max: float, middles: tuple[float, float]
+    read: Reader,
+    rows: int,
+    distances: Sequence[float],
+    stretch_max: float,
+    middles: tuple[float, float],
+    *,
+    signs: Sequence[float] | None = None,
 ) -> Alignment:
     """Find the edges among the samples.
 
@@ -52,6 +60,7 @@ def align(
         distances: Place of each edge from the middle between first and last, in nominal samples, rising.
         stretch_max: Largest stretch of the clocks to be expected, relative.
         middles: Least and largest sample index that the middle can have.
+        signs: Sign of the step at each edge; None if they are not known.
 
     Raises:
         TimebaseError: the edges do not fit into the trace, or two places fit about equally well.
@@ -60,9 +69,12 @@ def align(
     low, high = max(middles[0], -places[0]), min(middles[1], rows - places[-1])
     if high < low:
         raise TimebaseError(f"the edges span {places[-1] - places[0]:.0f} samples, the trace has {rows}")
+    turns = np.zeros(len(places)) if signs is None else np.asarray(signs, dtype=np.float64)
     fold = -(-rows // BINS_MAX)
-    signal = _means(read, 0, rows, fold)
-    found = _search(signal, fold, places, middle=(low + high) / 2, reach=(high - low) / 2, stretch_max=stretch_max)
+    signal = means_of(read, 0, rows, fold)
+    found = _search(
+        signal, fold, places, turns, middle=(low + high) / 2, reach=(high - low) / 2, stretch_max=stretch_max
+    )
     if found.margin < MARGIN:
         raise TimebaseError(
             f"the edges' steps are not seen clearly: the best place beats the next by {found.margin:.1f}, "
@@ -72,25 +84,26 @@ def align(
     while fold > 1:
         reach = 4 * fold
         fold = max(1, fold // 16)
-        found = _refine(read, rows, places, found, fold=fold, reach=reach)
+        found = _refine(read, rows, places, turns, found, fold=fold, reach=reach)
     return found
 
 
-def _search(signal: Floats, fold: int, places: Floats, *, middle: float, reach: float, stretch_max: float) -> Alignment:
+def _search(
+    signal: Floats, fold: int, places: Floats, turns: Floats, *, middle: float, reach: float, stretch_max: float
+) -> Alignment:
     """Search offset and stretch over the whole trace, in means of `fold` samples."""
-    evidence = _evidence(signal)
     half = int(np.ceil(reach / fold)) + 1
     drift = int(np.ceil(stretch_max * float(np.abs(places).max()) / fold)) + 1
     pad = half + drift
-    padded = np.pad(evidence, pad)
+    padded = {turn: np.pad(_evidence(signal, turn), pad) for turn in np.unique(turns).tolist()}
     centres = np.floor((middle + places) / fold).astype(np.int64) + pad
     best = np.full(2 * half + 1, -np.inf, dtype=np.float32)
     stretches = np.zeros(2 * half + 1)
     for stretch in np.linspace(-stretch_max, stretch_max, 2 * drift + 1):
         shifts = np.rint(stretch * places / fold).astype(np.int64)
         total = np.zeros(2 * half + 1, dtype=np.float32)
-        for at in np.clip(centres + shifts, half, len(padded) - half - 1):
-            total += padded[at - half : at + half + 1]
+        for at, turn in zip(np.clip(centres + shifts, half, len(signal) + 2 * pad - half - 1), turns, strict=True):
+            total += padded[turn][at - half : at + half + 1]
         better = total > best
         best[better], stretches[better] = total[better], stretch
     top = int(np.argmax(best))
@@ -100,24 +113,42 @@ def _search(signal: Floats, fold: int, places: Floats, *, middle: float, reach: 
     return Alignment(middle + (top - half) * fold, float(stretches[top]), margin)
 
 
-def _refine(read: Reader, rows: int, places: Floats, found: Alignment, *, fold: int, reach: int) -> Alignment:
-    """Search again about a known place in finer means, reading only what lies about the edges."""
+def _refine(
+    read: Reader, rows: int, places: Floats, turns: Floats, found: Alignment, *, fold: int, reach: int
+) -> Alignment:
+    """Search again about a known place in finer means."""
+    shift = shift_of(read, rows, found.middle + places * (1 + found.stretch), turns, fold=fold, reach=reach)
+    return Alignment(found.middle + shift, found.stretch, found.margin)
+
+
+def shift_of(read: Reader, rows: int, places: Floats, turns: Floats, *, fold: int, reach: int) -> int:
+    """By how many samples all edges have to be moved to lie best, reading only what lies about them.
+
+    Args:
+        read, rows: The signal.
+        places: Where the edges are thought to lie, in samples, shape (n,).
+        turns: Sign of the step at each, 0 if it is not known, shape (n,).
+        fold: The search is in means of so many samples.
+        reach: Largest shift, in samples.
+    """
     half = reach // fold + 1
     room = half + max(SCALES) + 2
     total = np.zeros(2 * half + 1)
-    for place in found.middle + places * (1 + found.stretch):
+    for place, turn in zip(places.tolist(), turns.tolist(), strict=True):
         first = int(place // fold) - room
         piece = np.full(2 * room + 1, np.nan)
         begin, end = max(0, first), min(rows // fold, first + 2 * room + 1)
-        piece[begin - first : end - first] = _means(read, begin * fold, end * fold, fold)
+        if end - begin < 2:
+            continue
+        piece[begin - first : end - first] = means_of(read, begin * fold, end * fold, fold)
         known = np.flatnonzero(np.isfinite(piece))
         piece = np.interp(np.arange(len(piece)), known, piece[known])
-        total += _evidence(piece)[room - half : room + half + 1]
-    return Alignment(found.middle + (int(np.argmax(total)) - half) * fold, found.stretch, found.margin)
+        total += _evidence(piece, turn)[room - half : room + half + 1]
+    return (int(np.argmax(total)) - half) * fold
 
 
-def _evidence(signal: Floats) -> npt.NDArray[np.float32]:
-    """Evidence of a step in each sample, 0 where there are not enough neighbours."""
+def _evidence(signal: Floats, turn: float) -> npt.NDArray[np.float32]:
+    """Evidence of a step in each sample, of the sign of `turn` if that is not 0; 0 where neighbours are missing."""
     rows = len(signal)
     sums = np.concatenate([[0.0], np.cumsum(signal - signal.mean() if rows else signal)])
     evidence = np.zeros(rows, dtype=np.float32)
@@ -128,11 +159,12 @@ def _evidence(signal: Floats) -> npt.NDArray[np.float32]:
         after = sums[2 * n + 1 :] - sums[n + 1 : rows - n + 1]
         step = (after - before) / n
         usual = max(1.4826 * float(np.median(np.abs(step))), 1e-12 + 1e-6 * float(np.abs(step).max()))
-        evidence[n : rows - n] += np.log1p((step / usual) ** 2)
+        right = step if turn == 0 else np.maximum(turn * step, 0.0)
+        evidence[n : rows - n] += np.log1p((right / usual) ** 2)
     return evidence
 
 
-def _means(read: Reader, start: int, stop: int, fold: int) -> Floats:
+def means_of(read: Reader, start: int, stop: int, fold: int) -> Floats:
     """Means of `fold` samples each over a stretch, what is not a number replaced by what came before it."""
     parts = []
     step = max(1, 1_000_000 // fold) * fold

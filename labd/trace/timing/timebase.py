@@ -45,6 +45,7 @@ class AnchorKind(StrEnum):
     """What ties ticks to samples; anchors of a kind share an error."""
 
     SYNC = "sync"
+    LOAD = "load"
     OPENING = "opening"
     CLOSING = "closing"
 
@@ -124,18 +125,29 @@ class Timebase:
         both = u_start * u_stop
         return Placed(start, stop, u_start, u_stop, min(1.0, max(-1.0, shared / both)) if both > 0 else 1.0)
 
-    def strayed(self, limit: float) -> tuple[int, ...]:
-        """Trials with an anchor that lies more than `limit` samples off the map: not to be trusted."""
-        used = zip(self.anchors, self.residuals.tolist(), strict=True)
-        return tuple(
-            sorted(
-                {
-                    anchor.trial
-                    for anchor, residual in (*used, *self.rejected)
-                    if anchor.trial is not None and abs(residual) > max(limit, OUTLIER * anchor.u_sample)
-                }
-            )
-        )
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks of a trace, as declared.
+
+    Args:
+        tick_rate_hz: Rate of the edge source's clock, Hz.
+        period_s: Sample period by the analyzer's word, s.
+        u_stretch: Standard uncertainty of their ratio, relative, see `rate_prior`; above 0.
+    """
+
+    tick_rate_hz: float
+    period_s: float
+    u_stretch: float
+
+    @property
+    def ticks_per_sample(self) -> float:
+        """Nominal ticks in a sample period."""
+        return self.tick_rate_hz * self.period_s
+
+    def fit(self, anchors: Sequence[Anchor]) -> Timebase:
+        """The map by these anchors, see `fit_timebase`."""
+        return fit_timebase(anchors, tick_rate_hz=self.tick_rate_hz, period_s=self.period_s, u_stretch=self.u_stretch)
 
 
 def rate_prior(*half_widths_ppm: float) -> float:

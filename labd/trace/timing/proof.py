@@ -1,0 +1,360 @@
+"""Where the windows of a trace lie, and whether independent witnesses agree on it.
+
+The best witness there is places the windows: the sync load, else the trigger's pulse, else the steps of the current at
+the edges; never a mixture in which one could hide what another shows. Each other witness is then asked by itself, and
+the steps are searched over the whole span that the clocks allow, whatever the pulse or the load say. One that disagrees
+disputes the placement; a placement by a pulse that no step of the current confirms is not proven.
+
+A trigger's pulse tells nothing of what delays the current on its way through the analyzer, nor of a trigger that is
+slower than declared. Where the steps of *both* kinds of edges lie to the same side of it, by more than its latency
+explains, the windows are moved by the lesser of the two, and that much is in doubt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from drivers.api import Quantity
+from labd.trace.journal import Bracket, Trial
+from labd.trace.layout import is_digital
+from labd.trace.reader import Trace
+from labd.trace.timing.jumps import find_jump
+from labd.trace.timing.load import LoadFound, find_load
+from labd.trace.timing.steps import FAR_S, Signal, StepsFound, search_steps
+from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase, TimebaseError, rate_prior
+from labd.trace.timing.windows import TimedEdge, window_edges
+from labd.trace.timing.witness import Basis, Statement, Verdict, Witness
+
+SLACK_S = 20e-3
+"""What a bracket is widened by: how long an instrument takes from a command to what it does, s."""
+SHIFT_S = 0.25e-3
+"""What the steps of both kinds may lie to one side of a pulse or a load: filters, and work at both edges, s."""
+ASTRAY_S = 1e-3
+"""Steps further than this off a place that is known by wire speak of another place, s."""
+U_PULSE_MIN_S = 0.2e-6
+"""What no trigger is known better than, s."""
+UNEQUAL = 5e-3
+"""Windows of as many inferences differ by no more than this share, unless all of them scatter."""
+LAP_SHARE = 0.01
+LAP_STEP_S = 2e-3
+"""Lap times may differ from the window by the error of an RC oscillator, and by two steps of a coarse counter, s."""
+
+_KINDS = (AnchorKind.OPENING, AnchorKind.CLOSING)
+_NAMES = {AnchorKind.OPENING: "opening", AnchorKind.CLOSING: "closing"}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The timebase of a trace, and what the witnesses say of it.
+
+    Args:
+        timebase: From ticks to samples.
+        basis: What it is made of.
+        statements: What each witness says.
+    """
+
+    timebase: Timebase
+    basis: Basis
+    statements: tuple[Statement, ...]
+
+    @property
+    def disputes(self) -> tuple[Statement, ...]:
+        """The witnesses that disagree."""
+        return tuple(each for each in self.statements if each.verdict is Verdict.DISAGREES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """All that there is to ask about."""
+
+    trace: Trace
+    signal: Signal
+    edges: tuple[TimedEdge, ...]
+    syncs: tuple[Anchor, ...]
+
+    @property
+    def clocks(self) -> Clocks:
+        return self.signal.clocks
+
+    def middles(self, ticks: int) -> tuple[float, float]:
+        """Least and largest sample index that a tick can have by the bracket of the first sample."""
+        least, largest = 0.0, math.inf
+        for bracket in self.trace.brackets():
+            reach = abs(ticks - bracket.earliest_ticks) / self.clocks.ticks_per_sample
+            slack = SLACK_S / self.clocks.period_s + 3 * self.clocks.u_stretch * reach
+            earliest, latest = (
+                bracket.sample + (ticks - at) / self.clocks.ticks_per_sample
+                for at in (bracket.latest_ticks, bracket.earliest_ticks)
+            )
+            least, largest = max(least, earliest - slack), min(largest, latest + slack)
+        return least, largest
+
+
+def trace_timebase(trace: Trace) -> Timebase:
+    """The timebase of a trace alone; see `prove`."""
+    return prove(trace).timebase
+
+
+def prove(trace: Trace) -> Proof:
+    """Place a trace's windows, and ask every witness.
+
+    Raises:
+        TimebaseError: nothing ties edges to samples, or not clearly.
+        TraceError: the trace cannot be read, or declares no tick rate.
+    """
+    scene = _scene(trace)
+    if trace.meta.tick_clock_ppm == 0 and trace.meta.sample_clock_ppm == 0 and scene.syncs:
+        said = "edges and samples are stamped by one clock"
+        statement = Statement(Witness.PULSE, Verdict.AGREES, said)
+        timebase = scene.clocks.fit(scene.syncs)
+        return Proof(timebase, Basis.ONE_CLOCK, (statement, *_alike(trace.trials(), scene)))
+    searched, why = _search(scene)
+    load, statements = _load(scene)
+    if load is not None:
+        timebase, basis = load.base, Basis.LOAD
+        statements += _pulse_by_load(scene, timebase)
+        statements += _steps_by_wire(scene, timebase, searched)[1]
+    elif scene.syncs:
+        timebase, basis = scene.clocks.fit(scene.syncs), Basis.PULSE
+        if scene.edges:
+            timebase, found = _steps_by_wire(scene, timebase, searched)
+            statements += _confirmed(found)
+    else:
+        if searched is None or searched.base is None:
+            raise TimebaseError(why, remedy=_REMEDY)
+        timebase, basis = searched.base, Basis.STEPS
+        statements += _steps_alone(scene, searched)
+    statements += _brackets(scene, timebase)
+    statements += _alike(trace.trials(), scene)
+    return Proof(timebase, basis, tuple(statements))
+
+
+_REMEDY = "wire a sync load, or the edge source's sync pin to the analyzer's trigger"
+
+
+def _scene(trace: Trace) -> _Scene:
+    meta = trace.meta
+    if meta.tick_rate_hz is None or meta.tick_clock_ppm is None:
+        raise TimebaseError("the trace declares no tick rate", where=trace.where)
+    column = next((c for c in meta.columns if c.quantity is Quantity.CURRENT), None) or next(
+        (c for c in meta.columns if not is_digital(c.quantity)), None
+    )
+    if column is None:
+        raise TimebaseError("the trace has no column in which an edge can be a step", where=trace.where)
+    quantity = column.quantity
+
+    def read(start: int, stop: int) -> npt.NDArray[np.float32]:
+        return np.asarray(trace.samples(quantity, start, stop), dtype=np.float32)
+
+    u_stretch = max(rate_prior(meta.sample_clock_ppm, meta.tick_clock_ppm), 1e-9)
+    clocks = Clocks(tick_rate_hz=meta.tick_rate_hz, period_s=meta.period_s, u_stretch=u_stretch)
+    syncs = tuple(
+        Anchor(pulse.ticks, pulse.sample, max(pulse.u_latency_s, U_PULSE_MIN_S) / meta.period_s)
+        for pulse in trace.sync_pulses()
+    )
+    signal = Signal(read, trace.rows, column.accuracy.noise_rms, column.sample, clocks)
+    return _Scene(trace, signal, window_edges(trace), syncs)
+
+
+def _search(scene: _Scene) -> tuple[StepsFound | None, str]:
+    """The steps, found without any other witness; or why they are not."""
+    if not scene.edges:
+        return None, "no window has two edges"
+    try:
+        middle = (scene.edges[0].ticks + scene.edges[-1].ticks) // 2
+        found = search_steps(scene.signal, scene.edges, scene.middles(middle))
+    except TimebaseError as error:
+        return None, error.message
+    return found, "no edge comes with a step of the current that is clear enough"
+
+
+def _load(scene: _Scene) -> tuple[LoadFound | None, list[Statement]]:
+    """The sync load's steps, where it was pulsed."""
+    meta, pulses = scene.trace.meta, scene.trace.load_pulses()
+    if meta.sync_load is None or not pulses:
+        return None, []
+    middle = (pulses[0].on_ticks + pulses[-1].off_ticks) // 2
+    try:
+        found = find_load(scene.signal, pulses, meta.sync_load, meta.supply_voltage_v, scene.middles(middle))
+    except TimebaseError as error:
+        return None, [Statement(Witness.LOAD, Verdict.DISAGREES, error.message)]
+    jump = _jump(found.anchors, scene.clocks)
+    if jump:
+        return found, [Statement(Witness.LOAD, Verdict.DISAGREES, f"the sync load's steps do not fit: {jump}")]
+    said = (
+        f"{len(found.anchors)} of {found.edges} steps are there, of {1e3 * found.step_a:.4g} mA "
+        f"where {1e3 * found.expected_a:.4g} mA are expected"
+    )
+    return found, [Statement(Witness.LOAD, Verdict.AGREES, said)]
+
+
+def _jump(anchors: Sequence[Anchor], clocks: Clocks) -> str:
+    """What a jump of the sample index means; empty without one."""
+    jump = find_jump(anchors, clocks)
+    if jump is None:
+        return ""
+    what = "lost" if jump.samples < 0 else "too many"
+    return f"{abs(jump.samples):.1f} ± {jump.u_samples:.1f} (k = 1) samples are {what} within the trace"
+
+
+def _pulse_by_load(scene: _Scene, timebase: Timebase) -> list[Statement]:
+    """The trigger's pulse against the load's steps, which the analyzer's filter makes late."""
+    statements = []
+    for sync in scene.syncs:
+        place, u_place = timebase.sample(sync.ticks)
+        early_s = (place - sync.sample) * scene.clocks.period_s
+        room_s = SHIFT_S + 3 * math.hypot(u_place, sync.u_sample) * scene.clocks.period_s
+        said = f"the trigger's pulse lies {1e3 * early_s:+.3g} ms from where the sync load says"
+        verdict = Verdict.AGREES if abs(early_s) <= room_s else Verdict.DISAGREES
+        statements.append(Statement(Witness.PULSE, verdict, said))
+    return statements
+
+
+def _steps_by_wire(scene: _Scene, wired: Timebase, searched: StepsFound | None) -> tuple[Timebase, list[Statement]]:
+    """The steps against a place that is known by wire; also that place made better by them, for a pulse alone."""
+    period_s = scene.clocks.period_s
+    near = _near(scene, wired)
+    seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind)]
+    if near is None or not seen:
+        if searched is not None and searched.base is not None and searched.whole:
+            off_s = _off_s(scene, searched.base, wired)
+            if abs(off_s) > ASTRAY_S:
+                said = f"the steps of the current fit the edges {1e3 * off_s:+.3g} ms from there, and not there"
+                return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
+        return wired, [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+    jump = _jump([anchor for anchor in near.anchors if anchor.kind in seen], scene.clocks)
+    if jump:
+        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
+    # Rate and place are told apart: the steps say how fast, the wire says where.
+    rated = scene.clocks.fit([*wired.anchors, *near.anchors])
+    shifts_s = {kind: near.shift_s(kind, rated, period_s) for kind in seen}
+    said = ", ".join(f"{_NAMES[kind]} ones {1e3 * shift_s:+.3g} ms" for kind, shift_s in shifts_s.items())
+    said = f"steps of the current lie at the edges, {said} from them"
+    common_s = _common_s(shifts_s)
+    latency_s = period_s * math.hypot(*(anchor.u_sample for anchor in wired.anchors[:1])) * math.sqrt(3)
+    if abs(common_s) > SHIFT_S + latency_s:
+        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
+    if wired.anchors[0].kind is AnchorKind.SYNC:
+        moved = common_s / period_s if abs(common_s) > latency_s else 0.0
+        syncs = [
+            replace(a, sample=a.sample + moved, u_sample=math.hypot(a.u_sample, moved / math.sqrt(3)))
+            for a in wired.anchors
+        ]
+        rated = scene.clocks.fit([*syncs, *near.anchors])
+    return rated, [Statement(Witness.STEPS, Verdict.AGREES, said)]
+
+
+def _near(scene: _Scene, wired: Timebase) -> StepsFound | None:
+    """The steps within `FAR_S` of where a map says that the edges lie; None if no window was recorded."""
+    recorded = [
+        edge
+        for pair in zip(scene.edges[::2], scene.edges[1::2], strict=True)
+        for edge in pair
+        if all(0 < wired.sample(each.ticks)[0] < scene.signal.rows for each in pair)
+    ]
+    if not recorded:
+        return None
+    place, u_place = wired.sample((recorded[0].ticks + recorded[-1].ticks) // 2)
+    reach = FAR_S / scene.clocks.period_s + 2 * u_place
+    try:
+        return search_steps(scene.signal, recorded, (place - reach, place + reach))
+    except TimebaseError:
+        return None
+
+
+def _common_s(shifts_s: dict[AnchorKind, float]) -> float:
+    """What the steps of all kinds are shifted by at least, to one side; 0 if they lie on both sides, s."""
+    least, largest = min(shifts_s.values()), max(shifts_s.values())
+    if least * largest <= 0:
+        return 0.0
+    return min(least, largest, key=abs)
+
+
+def _off_s(scene: _Scene, found: Timebase, wired: Timebase) -> float:
+    """By how much later one map puts the middle of the edges than another, s."""
+    middle = (scene.edges[0].ticks + scene.edges[-1].ticks) // 2
+    return (found.sample(middle)[0] - wired.sample(middle)[0]) * scene.clocks.period_s
+
+
+def _confirmed(statements: list[Statement]) -> list[Statement]:
+    """A pulse that nothing confirms proves nothing."""
+    if statements[0].verdict is not Verdict.SILENT:
+        return [Statement(Witness.PULSE, Verdict.AGREES, "the trigger's pulse places the windows"), *statements]
+    said = f"nothing confirms the trigger's pulse: {statements[0].said}"
+    return [Statement(Witness.PULSE, Verdict.DISAGREES, said), *statements]
+
+
+def _steps_alone(scene: _Scene, found: StepsFound) -> list[Statement]:
+    """Whether steps alone are enough: at both kinds of edges, in most trials, up at one and down at the other."""
+    assert found.base is not None, "only steps that were found place a trace"
+    if not found.whole:
+        missing = [_NAMES[kind] for kind in _KINDS if not found.sees(kind)]
+        what = f"{' and '.join(missing)} edges have no clear steps" if missing else "they go the same way at both ends"
+        return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps of the current do not tell: {what}")]
+    jump = _jump(found.anchors, scene.clocks)
+    if jump:
+        return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
+    shifts_s = {kind: found.shift_s(kind, found.base, scene.clocks.period_s) for kind in _KINDS}
+    longer_s = shifts_s[AnchorKind.CLOSING] - shifts_s[AnchorKind.OPENING]
+    said = f"windows between steps of the current are {1e3 * longer_s:+.3g} ms longer than between the edges"
+    verdict = Verdict.AGREES if abs(longer_s) <= ASTRAY_S else Verdict.DISAGREES
+    return [Statement(Witness.STEPS, verdict, said)]
+
+
+def _brackets(scene: _Scene, timebase: Timebase) -> list[Statement]:
+    """When the capture began and ended, by commands and answers, against the samples that came."""
+    brackets: tuple[Bracket, ...] = scene.trace.brackets()
+    if not brackets:
+        return [Statement(Witness.BRACKET, Verdict.SILENT, "it was not noted when the capture began and ended")]
+    period_s = scene.clocks.period_s
+    worst_s = -math.inf
+    for bracket in brackets:
+        (least, u_least), (largest, u_largest) = (
+            timebase.sample(ticks) for ticks in (bracket.earliest_ticks, bracket.latest_ticks)
+        )
+        out = max(least - 3 * u_least - bracket.sample, bracket.sample - largest - 3 * u_largest)
+        worst_s = max(worst_s, out * period_s)
+    if worst_s <= SLACK_S:
+        said = "the capture began and ended when it was asked to"
+        return [Statement(Witness.BRACKET, Verdict.AGREES, said)]
+    said = f"the samples lie {1e3 * worst_s:.3g} ms outside of when the capture was asked to begin and had ended"
+    return [Statement(Witness.BRACKET, Verdict.DISAGREES, said)]
+
+
+def _alike(trials: Sequence[Trial], scene: _Scene) -> list[Statement]:
+    """Windows of as many inferences last as long, and as long as the board's own lap times say."""
+    inferences = {trial.index: trial.started.inferences for trial in trials}
+    rate_hz = scene.clocks.tick_rate_hz
+    lengths_s = {
+        opening.trial: (closing.ticks - opening.ticks) / rate_hz
+        for opening, closing in zip(scene.edges[::2], scene.edges[1::2], strict=True)
+    }
+    statements = []
+    each_s = np.array([length_s / inferences[trial] for trial, length_s in lengths_s.items()])
+    if len(each_s) > 1:
+        middle_s = float(np.median(each_s))
+        off = np.abs(each_s / middle_s - 1)
+        usual = 1.4826 * float(np.median(off))
+        worst = int(np.argmax(off))
+        said = f"windows of as many inferences last as long to {100 * float(off[worst]):.2g} %"
+        verdict = Verdict.AGREES
+        if off[worst] > max(UNEQUAL, 6 * usual if len(each_s) > 2 else 0.0):
+            more = 100 * float(each_s[worst] / middle_s - 1)
+            said = (
+                f"an inference of trial {list(lengths_s)[worst]} took {more:+.3g} % more time than those of the others"
+            )
+            verdict = Verdict.DISAGREES
+        statements.append(Statement(Witness.LENGTHS, verdict, said))
+    for trial in trials:
+        if trial.ended is None or len(trial.ended.laps_us) != 2 or trial.index not in lengths_s:
+            continue
+        lap_s, length_s = 1e-6 * (trial.ended.laps_us[1] - trial.ended.laps_us[0]), lengths_s[trial.index]
+        if abs(lap_s - length_s) > LAP_SHARE * length_s + LAP_STEP_S:
+            said = f"trial {trial.index} lasted {lap_s:.6g} s by its laps and {length_s:.6g} s between its edges"
+            statements.append(Statement(Witness.LAPS, Verdict.DISAGREES, said))
+    return statements
