@@ -78,9 +78,13 @@ def split(edge: EdgePower, *, placement: float, noise_w: float) -> Split:
     expected = total + noise_w**2 + (step * placement) ** 2
     birge = max(1.0, disagreement / expected) if expected > 0 else 1.0
     variance = variance_outside * variance_inside / total if total > 0 else 0.0
+    # Steady neighbours tell nothing of work between pin and step that lies within the cut sample alone, at any level
+    # that is seen about it; it shows as far as the two estimates can be told apart.
+    seen = np.concatenate([edge.outside, [edge.cut], edge.inside])
+    hidden = min(float(np.ptp(seen)) ** 2, disagreement + total) / 12
     return Split(
         energy=weight * from_outside + (1 - weight) * from_inside,
-        uncertainty=math.sqrt(variance * birge),
+        uncertainty=math.sqrt(variance * birge + hidden),
         slope_w=float(weight * edge.outside[0] + (1 - weight) * edge.inside[0]),
     )
 

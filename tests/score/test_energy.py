@@ -246,7 +246,7 @@ def test_the_steadier_side_decides() -> None:
     edge = EdgePower(outside=np.full(8, 0.01), cut=0.02, inside=restless, share=0.5)
     made = split(edge, placement=0.0, noise_w=1e-6)
     assert made.energy == pytest.approx(0.015, rel=1e-3)
-    assert made.uncertainty < 1e-4
+    assert made.uncertainty < 0.005 / 2  # what the restless side leaves open of work within the cut sample
     assert made.slope_w == pytest.approx(0.01, rel=1e-2)
 
 

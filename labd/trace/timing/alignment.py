@@ -15,8 +15,9 @@ in means of several samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +37,15 @@ MARGIN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The best place: sample index of the edges' middle, stretch of the clocks, and how far it beats the others."""
+    """The best place: sample index of the edges' middle, stretch of the clocks, how far it beats the others.
+
+    `strength` is the sum of the evidence there.
+    """
 
     middle: float
     stretch: float
     margin: float
+    strength: float
 
 
 def align(
@@ -51,6 +56,7 @@ def align(
     middles: tuple[float, float],
     *,
     signs: Sequence[float] | None = None,
+    repeat: float = 0.0,
 ) -> Alignment:
     """Find the edges among the samples.
 
@@ -61,6 +67,7 @@ def align(
         stretch_max: Largest stretch of the clocks to be expected, relative.
         middles: Least and largest sample index that the middle can have.
         signs: Sign of the step at each edge; None if they are not known.
+        repeat: How many samples an inference lasts: what repeats within a window is no step.
 
     Raises:
         TimebaseError: the edges do not fit into the trace, or two places fit about equally well.
@@ -73,7 +80,14 @@ def align(
     fold = -(-rows // BINS_MAX)
     signal = means_of(read, 0, rows, fold)
     found = _search(
-        signal, fold, places, turns, middle=(low + high) / 2, reach=(high - low) / 2, stretch_max=stretch_max
+        signal,
+        fold,
+        places,
+        turns,
+        repeat=repeat,
+        middle=(low + high) / 2,
+        reach=(high - low) / 2,
+        stretch_max=stretch_max,
     )
     if found.margin < MARGIN:
         raise TimebaseError(
@@ -89,13 +103,21 @@ def align(
 
 
 def _search(
-    signal: Floats, fold: int, places: Floats, turns: Floats, *, middle: float, reach: float, stretch_max: float
+    signal: Floats,
+    fold: int,
+    places: Floats,
+    turns: Floats,
+    repeat: float,
+    *,
+    middle: float,
+    reach: float,
+    stretch_max: float,
 ) -> Alignment:
     """Search offset and stretch over the whole trace, in means of `fold` samples."""
     half = int(np.ceil(reach / fold)) + 1
     drift = int(np.ceil(stretch_max * float(np.abs(places).max()) / fold)) + 1
     pad = half + drift
-    padded = {turn: np.pad(_evidence(signal, turn), pad) for turn in np.unique(turns).tolist()}
+    padded = {turn: np.pad(_evidence(signal, turn, repeat / fold), pad) for turn in np.unique(turns).tolist()}
     centres = np.floor((middle + places) / fold).astype(np.int64) + pad
     best = np.full(2 * half + 1, -np.inf, dtype=np.float32)
     stretches = np.zeros(2 * half + 1)
@@ -110,7 +132,7 @@ def _search(
     near = 2 * max(SCALES) + drift
     others = np.concatenate([best[: max(0, top - near)], best[top + near + 1 :]])
     margin = float(best[top] - others.max()) if len(others) else float(best[top])
-    return Alignment(middle + (top - half) * fold, float(stretches[top]), margin)
+    return Alignment(middle + (top - half) * fold, float(stretches[top]), margin, float(best[top]))
 
 
 def _refine(
@@ -118,7 +140,7 @@ def _refine(
 ) -> Alignment:
     """Search again about a known place in finer means."""
     shift = shift_of(read, rows, found.middle + places * (1 + found.stretch), turns, fold=fold, reach=reach)
-    return Alignment(found.middle + shift, found.stretch, found.margin)
+    return replace(found, middle=found.middle + shift)
 
 
 def shift_of(read: Reader, rows: int, places: Floats, turns: Floats, *, fold: int, reach: int) -> int:
@@ -143,25 +165,39 @@ def shift_of(read: Reader, rows: int, places: Floats, turns: Floats, *, fold: in
         piece[begin - first : end - first] = means_of(read, begin * fold, end * fold, fold)
         known = np.flatnonzero(np.isfinite(piece))
         piece = np.interp(np.arange(len(piece)), known, piece[known])
-        total += _evidence(piece, turn)[room - half : room + half + 1]
+        total += _evidence(piece, turn, 0.0)[room - half : room + half + 1]
     return (int(np.argmax(total)) - half) * fold
 
 
-def _evidence(signal: Floats, turn: float) -> npt.NDArray[np.float32]:
+def _evidence(signal: Floats, turn: float, repeat: float) -> npt.NDArray[np.float32]:
     """Evidence of a step in each sample, of the sign of `turn` if that is not 0; 0 where neighbours are missing."""
     rows = len(signal)
     sums = np.concatenate([[0.0], np.cumsum(signal - signal.mean() if rows else signal)])
+    places = np.arange(rows + 1, dtype=np.float64)
     evidence = np.zeros(rows, dtype=np.float32)
-    for n in SCALES:
+    for span in spans(repeat):
+        n = math.ceil(span)
         if rows < 2 * n + 1:
             continue
-        before = sums[n : rows - n] - sums[: rows - 2 * n]
-        after = sums[2 * n + 1 :] - sums[n + 1 : rows - n + 1]
-        step = (after - before) / n
+        k = np.arange(n, rows - n)
+        back = np.interp(k - span, places, sums) if span != n else sums[: rows - 2 * n]
+        ahead = np.interp(k + 1 + span, places, sums) if span != n else sums[2 * n + 1 :]
+        step = (ahead - sums[k + 1] - sums[k] + back) / span
         usual = max(1.4826 * float(np.median(np.abs(step))), 1e-12 + 1e-6 * float(np.abs(step).max()))
         right = step if turn == 0 else np.maximum(turn * step, 0.0)
-        evidence[n : rows - n] += np.log1p((right / usual) ** 2)
+        evidence[k] += np.log1p((right / usual) ** 2)
     return evidence
+
+
+def spans(repeat: float) -> tuple[float, ...]:
+    """Samples on each side that the step about one is taken over: whole repeats of what a board does again and again.
+
+    Args:
+        repeat: How many samples one inference lasts; below 2 they are not told apart.
+    """
+    if repeat < 2:
+        return tuple(map(float, SCALES))
+    return tuple(sorted({max(1, round(scale / repeat)) * repeat for scale in SCALES}))
 
 
 def means_of(read: Reader, start: int, stop: int, fold: int) -> Floats:

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labd.trace.timing.timebase import Anchor, Clocks
+from labd.trace.timing.timebase import WANDER, Anchor, Clocks
 
 SURE = 5.0
 """So many standard uncertainties make a jump."""
 JUMP_S = 30e-6
 """And so much time: what is shorter shifts no edge by more than a trigger's latency, s."""
-WANDER = 1e-7
-"""How far a clock's rate strays from its mean between two anchors, relative: quartz in a room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from labd.trace.journal import LoadPulse
 from labd.trace.meta import SyncLoad
@@ -22,8 +23,10 @@ from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseErr
 
 SIDE = 6
 """Samples on each side of a step that its levels are taken from, at most."""
-MOST = 0.8
-"""So large a share of the pulses' edges must be seen."""
+MOST = 0.5
+"""So large a share of the pulses' edges must be seen: a board that wakes for a moment hides some."""
+BURST_S = 50e-3
+"""Pulses of a burst follow each other by less than this, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class LoadFound:
         step_a: Mean size of the steps, A.
         expected_a: What supply and resistor make, A.
         base: The map by these anchors.
+        tick_rate_hz: Declared rate of the edge source's clock, Hz.
     """
 
     anchors: tuple[Anchor, ...]
@@ -43,6 +47,7 @@ class LoadFound:
     step_a: float
     expected_a: float
     base: Timebase
+    tick_rate_hz: float
 
 
 def find_load(
@@ -99,7 +104,22 @@ def find_load(
         step_a=math.fsum(step for _, step in found) / len(found),
         expected_a=expected_a,
         base=signal.clocks.fit(anchors),
+        tick_rate_hz=clocks.tick_rate_hz,
     )
+
+
+def by_burst(found: LoadFound) -> tuple[Anchor, ...]:
+    """One anchor a burst: the median of its edges, which a board that wakes for a moment moves little."""
+    anchors, base = found.anchors, found.base
+    gap = BURST_S * found.tick_rate_hz
+    cuts = [k for k in range(1, len(anchors)) if anchors[k].ticks - anchors[k - 1].ticks > gap]
+    bursts = [anchors[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(anchors)], strict=True)]
+    made = []
+    for burst in bursts:
+        ticks = (burst[0].ticks + burst[-1].ticks) // 2
+        off = median(anchor.sample - base.sample(anchor.ticks)[0] for anchor in burst)
+        made.append(replace(burst[0], ticks=ticks, sample=base.sample(ticks)[0] + off))
+    return tuple(made)
 
 
 def _load_anchors(

@@ -24,8 +24,8 @@ from labd.trace.journal import Bracket, Trial
 from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
 from labd.trace.timing.jumps import find_jump
-from labd.trace.timing.load import LoadFound, find_load
-from labd.trace.timing.steps import FAR_S, Signal, StepsFound, search_steps
+from labd.trace.timing.load import LoadFound, by_burst, find_load
+from labd.trace.timing.steps import FAR_S, LAG_S, ROUGH_S, Signal, StepsFound, find_roughly, scattered, search_steps
 from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase, TimebaseError, rate_prior
 from labd.trace.timing.windows import TimedEdge, window_edges
 from labd.trace.timing.witness import Basis, Statement, Verdict, Witness
@@ -33,9 +33,7 @@ from labd.trace.timing.witness import Basis, Statement, Verdict, Witness
 SLACK_S = 20e-3
 """What a bracket is widened by: how long an instrument takes from a command to what it does, s."""
 SHIFT_S = 0.25e-3
-"""What the steps of both kinds may lie to one side of a pulse or a load: filters, and work at both edges, s."""
-ASTRAY_S = 1e-3
-"""Steps further than this off a place that is known by wire speak of another place, s."""
+"""What a filter may make the load's steps later than the trigger's pulse, s."""
 U_PULSE_MIN_S = 0.2e-6
 """What no trigger is known better than, s."""
 UNEQUAL = 5e-3
@@ -113,22 +111,19 @@ def prove(trace: Trace) -> Proof:
         statement = Statement(Witness.PULSE, Verdict.AGREES, said)
         timebase = scene.clocks.fit(scene.syncs)
         return Proof(timebase, Basis.ONE_CLOCK, (statement, *_alike(trace.trials(), scene)))
-    searched, why = _search(scene)
+    rough, why = _roughly(scene)
     load, statements = _load(scene)
     if load is not None:
         timebase, basis = load.base, Basis.LOAD
         statements += _pulse_by_load(scene, timebase)
-        statements += _steps_by_wire(scene, timebase, searched)[1]
+        statements += _steps_by_load(scene, timebase, rough)
     elif scene.syncs:
         timebase, basis = scene.clocks.fit(scene.syncs), Basis.PULSE
         if scene.edges:
-            timebase, found = _steps_by_wire(scene, timebase, searched)
+            timebase, found = _steps_by_pulse(scene, timebase, rough)
             statements += _confirmed(found)
     else:
-        if searched is None or searched.base is None:
-            raise TimebaseError(why, remedy=_REMEDY)
-        timebase, basis = searched.base, Basis.STEPS
-        statements += _steps_alone(scene, searched)
+        timebase, basis = _by_steps(scene, rough, why, statements), Basis.STEPS
     statements += _brackets(scene, timebase)
     statements += _alike(trace.trials(), scene)
     return Proof(timebase, basis, tuple(statements))
@@ -161,16 +156,39 @@ def _scene(trace: Trace) -> _Scene:
     return _Scene(trace, signal, window_edges(trace), syncs)
 
 
-def _search(scene: _Scene) -> tuple[StepsFound | None, str]:
-    """The steps, found without any other witness; or why they are not."""
+def _roughly(scene: _Scene) -> tuple[list[tuple[int, float]], str]:
+    """Where the current alone puts the edges: a tick, and its place in samples; or why it does not.
+
+    All edges together, and each kind by itself: where a board goes on as before at one kind of edges, that kind is seen
+    elsewhere, and the other one in its place.
+    """
     if not scene.edges:
-        return None, "no window has two edges"
-    try:
-        middle = (scene.edges[0].ticks + scene.edges[-1].ticks) // 2
-        found = search_steps(scene.signal, scene.edges, scene.middles(middle))
-    except TimebaseError as error:
-        return None, error.message
-    return found, "no edge comes with a step of the current that is clear enough"
+        return [], "no window has two edges"
+    found, why = [], ""
+    for kinds in (_KINDS, *((kind,) for kind in _KINDS)):
+        edges = [edge for edge in scene.edges if edge.kind in kinds]
+        middle = (edges[0].ticks + edges[-1].ticks) // 2
+        try:
+            place = find_roughly(scene.signal, edges, _inference_s(scene), scene.middles(middle))
+        except TimebaseError as error:
+            why = why or error.message
+        else:
+            found.append((middle, place.middle))
+    return found, why
+
+
+def _inference_s(scene: _Scene) -> float:
+    """How long an inference lasts, the median of the windows, s."""
+    return float(np.median(list(_each_s(scene).values())))
+
+
+def _each_s(scene: _Scene) -> dict[int, float]:
+    """How long an inference of each trial lasts by the edges, s."""
+    inferences = {trial.index: trial.started.inferences for trial in scene.trace.trials()}
+    return {
+        opening.trial: (closing.ticks - opening.ticks) / scene.clocks.tick_rate_hz / inferences[opening.trial]
+        for opening, closing in zip(scene.edges[::2], scene.edges[1::2], strict=True)
+    }
 
 
 def _load(scene: _Scene) -> tuple[LoadFound | None, list[Statement]]:
@@ -183,7 +201,7 @@ def _load(scene: _Scene) -> tuple[LoadFound | None, list[Statement]]:
         found = find_load(scene.signal, pulses, meta.sync_load, meta.supply_voltage_v, scene.middles(middle))
     except TimebaseError as error:
         return None, [Statement(Witness.LOAD, Verdict.DISAGREES, error.message)]
-    jump = _jump(found.anchors, scene.clocks)
+    jump = _jump(by_burst(found), scene.clocks)
     if jump:
         return found, [Statement(Witness.LOAD, Verdict.DISAGREES, f"the sync load's steps do not fit: {jump}")]
     said = (
@@ -215,38 +233,59 @@ def _pulse_by_load(scene: _Scene, timebase: Timebase) -> list[Statement]:
     return statements
 
 
-def _steps_by_wire(scene: _Scene, wired: Timebase, searched: StepsFound | None) -> tuple[Timebase, list[Statement]]:
-    """The steps against a place that is known by wire; also that place made better by them, for a pulse alone."""
-    period_s = scene.clocks.period_s
+def _steps_by_load(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]]) -> list[Statement]:
+    """The steps against the load: only a pin that is another board's, or a place far off, can be told from the work."""
+    off_s = _off_s(scene, rough, wired)
+    near = _near(scene, wired)
+    seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind)]
+    if near is not None and seen:
+        return [Statement(Witness.STEPS, Verdict.AGREES, _shifted(_shifts_s(scene, near, wired)))]
+    if off_s is None or abs(off_s) > ROUGH_S:
+        return [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+    said = f"the windows are found roughly, {1e3 * off_s:+.2g} ms from where the sync load says"
+    return [Statement(Witness.STEPS, Verdict.AGREES, said)]
+
+
+def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]]) -> tuple[Timebase, list[Statement]]:
+    """The steps against the trigger's pulse; also its place, made better by their rate and by what they share."""
+    off_s = _off_s(scene, rough, wired)
+    if off_s is None:
+        return wired, [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+    if abs(off_s) > ROUGH_S:
+        said = f"the current puts the windows {1e3 * off_s:+.3g} ms from where the trigger's pulse does"
+        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     near = _near(scene, wired)
     seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind)]
     if near is None or not seen:
-        if searched is not None and searched.base is not None and searched.whole:
-            off_s = _off_s(scene, searched.base, wired)
-            if abs(off_s) > ASTRAY_S:
-                said = f"the steps of the current fit the edges {1e3 * off_s:+.3g} ms from there, and not there"
-                return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
-        return wired, [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+        said = f"the windows are found roughly, {1e3 * off_s:+.2g} ms from where the trigger's pulse says"
+        return wired, [Statement(Witness.STEPS, Verdict.AGREES, said)]
     jump = _jump([anchor for anchor in near.anchors if anchor.kind in seen], scene.clocks)
     if jump:
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
     # Rate and place are told apart: the steps say how fast, the wire says where.
-    rated = scene.clocks.fit([*wired.anchors, *near.anchors])
-    shifts_s = {kind: near.shift_s(kind, rated, period_s) for kind in seen}
-    said = ", ".join(f"{_NAMES[kind]} ones {1e3 * shift_s:+.3g} ms" for kind, shift_s in shifts_s.items())
-    said = f"steps of the current lie at the edges, {said} from them"
+    rated = scene.clocks.fit([*scene.syncs, *scattered(near.anchors)])
+    shifts_s = _shifts_s(scene, near, rated)
     common_s = _common_s(shifts_s)
-    latency_s = period_s * math.hypot(*(anchor.u_sample for anchor in wired.anchors[:1])) * math.sqrt(3)
-    if abs(common_s) > SHIFT_S + latency_s:
-        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
-    if wired.anchors[0].kind is AnchorKind.SYNC:
-        moved = common_s / period_s if abs(common_s) > latency_s else 0.0
-        syncs = [
-            replace(a, sample=a.sample + moved, u_sample=math.hypot(a.u_sample, moved / math.sqrt(3)))
-            for a in wired.anchors
-        ]
-        rated = scene.clocks.fit([*syncs, *near.anchors])
-    return rated, [Statement(Witness.STEPS, Verdict.AGREES, said)]
+    latency_s = math.sqrt(3) * max(sync.u_sample for sync in scene.syncs) * scene.clocks.period_s
+    if abs(common_s) > LAG_S + latency_s:
+        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, _shifted(shifts_s))]
+    moved = common_s / scene.clocks.period_s if abs(common_s) > latency_s else 0.0
+    syncs = [
+        replace(sync, sample=sync.sample + moved, u_sample=math.hypot(sync.u_sample, moved / math.sqrt(3)))
+        for sync in scene.syncs
+    ]
+    return scene.clocks.fit([*syncs, *scattered(near.anchors)]), [
+        Statement(Witness.STEPS, Verdict.AGREES, _shifted(shifts_s))
+    ]
+
+
+def _shifts_s(scene: _Scene, near: StepsFound, base: Timebase) -> dict[AnchorKind, float]:
+    return {kind: near.shift_s(kind, base, scene.clocks.period_s) for kind in _KINDS if near.sees(kind)}
+
+
+def _shifted(shifts_s: dict[AnchorKind, float]) -> str:
+    said = ", ".join(f"{_NAMES[kind]} ones {1e3 * shift_s:+.3g} ms" for kind, shift_s in shifts_s.items())
+    return f"steps of the current lie at the edges, {said} from them"
 
 
 def _near(scene: _Scene, wired: Timebase) -> StepsFound | None:
@@ -268,17 +307,20 @@ def _near(scene: _Scene, wired: Timebase) -> StepsFound | None:
 
 
 def _common_s(shifts_s: dict[AnchorKind, float]) -> float:
-    """What the steps of all kinds are shifted by at least, to one side; 0 if they lie on both sides, s."""
+    """What the steps of both kinds are shifted by at least, to one side; 0 if they are not, or one kind is not seen, s.
+
+    One kind alone may be shifted by the board's own work.
+    """
     least, largest = min(shifts_s.values()), max(shifts_s.values())
-    if least * largest <= 0:
+    if len(shifts_s) < len(_KINDS) or least * largest <= 0:
         return 0.0
     return min(least, largest, key=abs)
 
 
-def _off_s(scene: _Scene, found: Timebase, wired: Timebase) -> float:
-    """By how much later one map puts the middle of the edges than another, s."""
-    middle = (scene.edges[0].ticks + scene.edges[-1].ticks) // 2
-    return (found.sample(middle)[0] - wired.sample(middle)[0]) * scene.clocks.period_s
+def _off_s(scene: _Scene, rough: list[tuple[int, float]], wired: Timebase) -> float | None:
+    """By how much later the current alone puts the edges than a map, s, the least of what it says; None if nothing."""
+    offs_s = [(place - wired.sample(ticks)[0]) * scene.clocks.period_s for ticks, place in rough]
+    return min(offs_s, key=abs, default=None)
 
 
 def _confirmed(statements: list[Statement]) -> list[Statement]:
@@ -289,9 +331,20 @@ def _confirmed(statements: list[Statement]) -> list[Statement]:
     return [Statement(Witness.PULSE, Verdict.DISAGREES, said), *statements]
 
 
-def _steps_alone(scene: _Scene, found: StepsFound) -> list[Statement]:
+def _by_steps(scene: _Scene, rough: list[tuple[int, float]], why: str, statements: list[Statement]) -> Timebase:
+    """The map by steps alone; adds what they say."""
+    if not rough:
+        raise TimebaseError(why, remedy=_REMEDY)
+    reach, (_, middle) = ROUGH_S / scene.clocks.period_s, rough[0]
+    found = search_steps(scene.signal, scene.edges, (middle - reach, middle + reach))
+    if found.base is None:
+        raise TimebaseError("no edge comes with a step of the current that is clear enough", remedy=_REMEDY)
+    statements += _steps_alone(scene, found, found.base)
+    return found.base
+
+
+def _steps_alone(scene: _Scene, found: StepsFound, base: Timebase) -> list[Statement]:
     """Whether steps alone are enough: at both kinds of edges, in most trials, up at one and down at the other."""
-    assert found.base is not None, "only steps that were found place a trace"
     if not found.whole:
         missing = [_NAMES[kind] for kind in _KINDS if not found.sees(kind)]
         what = f"{' and '.join(missing)} edges have no clear steps" if missing else "they go the same way at both ends"
@@ -299,10 +352,10 @@ def _steps_alone(scene: _Scene, found: StepsFound) -> list[Statement]:
     jump = _jump(found.anchors, scene.clocks)
     if jump:
         return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
-    shifts_s = {kind: found.shift_s(kind, found.base, scene.clocks.period_s) for kind in _KINDS}
+    shifts_s = {kind: found.shift_s(kind, base, scene.clocks.period_s) for kind in _KINDS}
     longer_s = shifts_s[AnchorKind.CLOSING] - shifts_s[AnchorKind.OPENING]
     said = f"windows between steps of the current are {1e3 * longer_s:+.3g} ms longer than between the edges"
-    verdict = Verdict.AGREES if abs(longer_s) <= ASTRAY_S else Verdict.DISAGREES
+    verdict = Verdict.AGREES if abs(longer_s) <= 2 * LAG_S else Verdict.DISAGREES
     return [Statement(Witness.STEPS, verdict, said)]
 
 
@@ -328,14 +381,9 @@ def _brackets(scene: _Scene, timebase: Timebase) -> list[Statement]:
 
 def _alike(trials: Sequence[Trial], scene: _Scene) -> list[Statement]:
     """Windows of as many inferences last as long, and as long as the board's own lap times say."""
-    inferences = {trial.index: trial.started.inferences for trial in trials}
-    rate_hz = scene.clocks.tick_rate_hz
-    lengths_s = {
-        opening.trial: (closing.ticks - opening.ticks) / rate_hz
-        for opening, closing in zip(scene.edges[::2], scene.edges[1::2], strict=True)
-    }
     statements = []
-    each_s = np.array([length_s / inferences[trial] for trial, length_s in lengths_s.items()])
+    of_trials = _each_s(scene)
+    each_s = np.array(list(of_trials.values()))
     if len(each_s) > 1:
         middle_s = float(np.median(each_s))
         off = np.abs(each_s / middle_s - 1)
@@ -346,14 +394,17 @@ def _alike(trials: Sequence[Trial], scene: _Scene) -> list[Statement]:
         if off[worst] > max(UNEQUAL, 6 * usual if len(each_s) > 2 else 0.0):
             more = 100 * float(each_s[worst] / middle_s - 1)
             said = (
-                f"an inference of trial {list(lengths_s)[worst]} took {more:+.3g} % more time than those of the others"
+                f"an inference of trial {list(of_trials)[worst]} took {more:+.3g} % more time than those of the others"
             )
             verdict = Verdict.DISAGREES
         statements.append(Statement(Witness.LENGTHS, verdict, said))
     for trial in trials:
-        if trial.ended is None or len(trial.ended.laps_us) != 2 or trial.index not in lengths_s:
+        if trial.ended is None or len(trial.ended.laps_us) != 2 or trial.index not in of_trials:
             continue
-        lap_s, length_s = 1e-6 * (trial.ended.laps_us[1] - trial.ended.laps_us[0]), lengths_s[trial.index]
+        lap_s, length_s = (
+            1e-6 * (trial.ended.laps_us[1] - trial.ended.laps_us[0]),
+            of_trials[trial.index] * trial.started.inferences,
+        )
         if abs(lap_s - length_s) > LAP_SHARE * length_s + LAP_STEP_S:
             said = f"trial {trial.index} lasted {lap_s:.6g} s by its laps and {length_s:.6g} s between its edges"
             statements.append(Statement(Witness.LAPS, Verdict.DISAGREES, said))

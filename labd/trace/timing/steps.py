@@ -6,8 +6,9 @@ and step is not known: inputs are fetched, inferences end with light layers, res
 last layer. It shifts the steps of all edges of a kind alike, by up to `LAG_S`. So steps place a trace no better than
 that; but from edge to edge they tell the rate of the clocks, and whether samples were lost, to a part of a sample.
 
-The search knows nothing but the distances of the edges: over the whole span that the clocks allow its answer is
-independent of every other witness; within `FAR_S` of a place that another witness names it says what is there.
+They are looked for twice. `find_roughly` knows nothing but the distances of the edges and how long an inference lasts:
+over the whole span that the clocks allow it finds, to `ROUGH_S`, where what repeats begins and ends, independently of
+every other witness. `search_steps` then says what single steps are there, or where another witness says it is.
 
 What the board is restless by is its code's, and its code is the same at every edge of a kind: single edges fall on
 quiet or on lively samples by chance, so all edges of a kind are given one and the same doubt, from all of them
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import SampleKind
-from labd.trace.timing.alignment import Reader, align, means_of, shift_of
+from labd.trace.timing.alignment import Alignment, Reader, align, means_of, shift_of
 from labd.trace.timing.area import SIDE, Located, locate
 from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase
 from labd.trace.timing.windows import TimedEdge
@@ -35,6 +36,8 @@ LAG_S = 0.5e-3
 """Work between a pin's edge and the step of the current that is not told apart from the window's own, s."""
 FAR_S = 1e-3
 """How far from a predicted edge its step is looked for, s."""
+ROUGH_S = 3e-3
+"""What a place that was found roughly may be off by, s."""
 SPREAD_S = 0.25e-3
 """A step is taken to be over this long before and after its place, s: an analyzer of 2 kHz needs so long."""
 REACH = 2.0
@@ -127,10 +130,65 @@ def shift_of_kind(anchors: Sequence[Anchor], kind: AnchorKind, base: Timebase) -
     return float(np.median([a.sample - base.sample(a.ticks)[0] for a in anchors if a.kind is kind]))
 
 
+def scattered(anchors: Sequence[Anchor]) -> tuple[Anchor, ...]:
+    """The anchors, with no less doubt about each than its kind really scatters by about a line over the ticks."""
+    made: list[Anchor] = []
+    for kind in {anchor.kind for anchor in anchors}:
+        of_kind = [anchor for anchor in anchors if anchor.kind is kind]
+        off = _off_a_line([anchor.ticks for anchor in of_kind], [anchor.sample for anchor in of_kind])
+        free = len(of_kind) - 2
+        spread = math.sqrt(float(off @ off) / free) if free > 0 else of_kind[0].u_shared
+        made += [replace(anchor, u_sample=max(anchor.u_sample, spread)) for anchor in of_kind]
+    return tuple(made)
+
+
+def _off_a_line(ticks: Sequence[int], samples: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Residuals of samples about a line over ticks, shape (n,)."""
+    x = np.array([tick - ticks[0] for tick in ticks], dtype=np.float64)
+    y = np.array([sample - samples[0] for sample in samples])
+    line = np.column_stack([np.ones_like(x), x / max(float(x[-1]), 1.0)])
+    residuals: npt.NDArray[np.float64] = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
+    return residuals
+
+
+def find_roughly(
+    signal: Signal,
+    edges: Sequence[TimedEdge],
+    inference_s: float,
+    middles: tuple[float, float] = (0.0, math.inf),
+) -> Alignment:
+    """Find where the windows lie, to `ROUGH_S`: where the current, over whole inferences, steps at most edges.
+
+    Args:
+        signal: The current.
+        edges: The edges of the windows, in order, at least one.
+        inference_s: How long one inference lasts, s.
+        middles: Least and largest sample index that the middle between first and last can have.
+
+    Returns:
+        The best place, in samples of `signal`.
+
+    Raises:
+        TimebaseError: they do not fit in, or far places fit about equally well.
+    """
+    small, fold = signal.folded()
+    found = _aligned(small, edges, (middles[0] / fold, middles[1] / fold), inference_s)
+    return replace(found, middle=found.middle * fold)
+
+
+def _aligned(small: Signal, edges: Sequence[TimedEdge], middles: tuple[float, float], inference_s: float) -> Alignment:
+    clocks = small.clocks
+    middle = (edges[0].ticks + edges[-1].ticks) // 2
+    distances = [(edge.ticks - middle) / clocks.ticks_per_sample for edge in edges]
+    span = middles[0], min(middles[1], float(small.rows))
+    repeat = inference_s / clocks.period_s
+    return align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span, repeat=repeat)
+
+
 def search_steps(
     signal: Signal, edges: Sequence[TimedEdge], middles: tuple[float, float] = (0.0, math.inf)
 ) -> StepsFound:
-    """Find the edges by the distances between them alone.
+    """Find single steps by the distances between the edges alone.
 
     Args:
         signal: Where they are steps.
@@ -143,12 +201,9 @@ def search_steps(
     small, fold = signal.folded()
     clocks = small.clocks
     ends = edges[0].ticks, edges[-1].ticks
-    middle = (ends[0] + ends[1]) // 2
-    distances = [(edge.ticks - middle) / clocks.ticks_per_sample for edge in edges]
-    span = middles[0] / fold, min(middles[1] / fold, float(small.rows))
-    aligned = align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span)
+    aligned = _aligned(small, edges, (middles[0] / fold, middles[1] / fold), 0.0)
     # The search has seen all edges: it knows the stretch to a sample over their span.
-    reach = max(distances[-1], 1.0)
+    reach = max((ends[1] - ends[0]) / 2 / clocks.ticks_per_sample, 1.0)
     base = clocks.fit(
         [
             Anchor(tick, aligned.middle + sign * reach * (1 + aligned.stretch), U_ALIGNED)
@@ -243,9 +298,6 @@ def _restlessness(found: Sequence[tuple[TimedEdge, float, Located]]) -> float:
     mean_square = max(U_OWN**2, sum(at.u_levels**2 for _, _, at in found) / len(found))
     free = len(found) - 2
     if free > 0:
-        x = np.array([edge.ticks - found[0][0].ticks for edge, _, _ in found], dtype=np.float64)
-        y = np.array([sample - found[0][1] for _, sample, _ in found])
-        line = np.column_stack([np.ones_like(x), x / x[-1]])
-        off = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
+        off = _off_a_line([edge.ticks for edge, _, _ in found], [sample for _, sample, _ in found])
         mean_square = min(mean_square, (SEEN * mean_square + float(off @ off)) / (SEEN + free))
     return math.sqrt(mean_square)

@@ -31,6 +31,8 @@ from labd.errors import TraceError
 Floats = npt.NDArray[np.float64]
 
 OUTLIER = 4.0
+WANDER = 1e-7
+"""How far a clock's rate strays from its mean over a run between two anchors, relative: quartz in a room."""
 ANCHORS_MIN = 3
 """Fewest steps that are left when outliers are taken out and no sync pulse is there."""
 
@@ -115,6 +117,8 @@ class Timebase:
         x = (ticks - self.origin_ticks) * self.samples_per_tick
         gradient = np.array([1.0, x])
         variance = float(gradient @ self.covariance @ gradient) + self.samples_per_tick**2 / 12
+        near = min(abs(anchor.ticks - ticks) for anchor in self.anchors) * self.samples_per_tick
+        variance += (WANDER * near) ** 2
         return self.offset + x + self.stretch * x, math.sqrt(variance)
 
     def place(self, opening: int, closing: int) -> Placed:
