@@ -21,6 +21,70 @@ from typing import Any, Protocol, runtime_checkable
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from drivers.capability import (
+    Accuracy,
+    AnalyzerCapability,
+    Capability,
+    Column,
+    EdgeCapability,
+    EdgeMethod,
+    Identity,
+    Level,
+    Provenance,
+    Quantity,
+    Role,
+    SampleKind,
+    SupplyCapability,
+    TriggerInput,
+    TriggerSource,
+)
+
+__all__ = [
+    "Accuracy",
+    "AnalyzerCapability",
+    "Block",
+    "BlockSink",
+    "Capability",
+    "CaptureRequest",
+    "CaptureSetup",
+    "Column",
+    "ConnectError",
+    "DeviceError",
+    "DeviceTimeoutError",
+    "Driver",
+    "DriverError",
+    "DriverLoader",
+    "Edge",
+    "EdgeCapability",
+    "EdgeMethod",
+    "EdgeSource",
+    "EdgesLostError",
+    "Flasher",
+    "Identity",
+    "Instrument",
+    "Interval",
+    "IntervalKind",
+    "Level",
+    "LimitError",
+    "LineClosedError",
+    "PowerAnalyzer",
+    "PowerSupply",
+    "ProtocolError",
+    "Provenance",
+    "Quantity",
+    "Role",
+    "SampleKind",
+    "SerialLine",
+    "SupplyCapability",
+    "SupplyLimits",
+    "SupplyMode",
+    "SupplyStatus",
+    "TriggerInput",
+    "TriggerSource",
+    "driver_loaders",
+    "find_drivers",
+]
+
 # --- errors ---------------------------------------------------------------------------------------------------
 
 
@@ -54,165 +118,6 @@ class LineClosedError(DriverError):
 
 class EdgesLostError(DriverError):
     """Running numbers of an edge source have a hole: at least one edge was not reported."""
-
-
-# --- capabilities, as data ------------------------------------------------------------------------------------
-
-
-class Quantity(StrEnum):
-    """A column of a trace: A, V, W, J per sample, and a bit a pin."""
-
-    CURRENT = "current"
-    VOLTAGE = "voltage"
-    POWER = "power"
-    ENERGY = "energy"
-    DIGITAL = "digital"
-
-
-class SampleKind(StrEnum):
-    """What one sample stands for."""
-
-    INSTANT = "instant"
-    MEAN = "mean"  # of the sample period that ends where the next one begins
-
-
-class Provenance(StrEnum):
-    """Where a column's values come from."""
-
-    MEASURED = "measured"
-    SET = "set"  # a supply's set-point
-    ASSUMED = "assumed"
-
-
-class EdgeMethod(StrEnum):
-    """How edges of a timing pin are seen."""
-
-    SAMPLED = "sampled"  # a digital column beside the samples
-    TIMESTAMPED = "timestamped"  # an edge source with a clock of its own
-
-
-class TriggerSource(StrEnum):
-    """What starts an armed capture."""
-
-    IMMEDIATE = "immediate"
-    EXTERNAL = "external"  # a pulse on the analyzer's trigger input, shared with an edge source
-
-
-class Role(StrEnum):
-    """What a device can serve as; each has a protocol below."""
-
-    SUPPLY = "supply"
-    ANALYZER = "analyzer"
-    EDGES = "edges"
-    SERIAL = "serial"
-    FLASH = "flash"
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Limits of error on one range: ±(gain · |reading| + offset), each taken as a rectangular distribution.
-
-    Args:
-        range_max: Largest reading of the range, in the column's unit.
-        gain: Half width of the gain error, relative.
-        offset: Half width of the offset error, in the column's unit.
-        noise_rms: Standard deviation of one sample at the period of the capture, in the column's unit.
-    """
-
-    range_max: float
-    gain: float
-    offset: float
-    noise_rms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One declared column of a capture, on the range in force."""
-
-    quantity: Quantity
-    sample: SampleKind
-    provenance: Provenance
-    accuracy: Accuracy
-
-
-@dataclass(frozen=True, slots=True)
-class AnalyzerCapability:
-    """What a power analyzer can record, before it is configured.
-
-    Args:
-        ranges: The ranges of each quantity that can be recorded, with their accuracy.
-        sample: Whether samples are instants or means.
-        period_min_s: Shortest sample period with all columns on, s.
-        period_step_s: Periods round to multiples of this, s.
-        depth_s: What its FIFO holds before it is overwritten, s; None if it streams.
-        edge_methods: How timing edges can be seen with it; empty if it needs a timestamper.
-        triggers: What can start a capture.
-        clock_ppm: Half width of its sample clock's error, ppm.
-        channels: Its channels.
-        source: Document and section that these figures come from.
-    """
-
-    ranges: Mapping[Quantity, tuple[Accuracy, ...]]
-    sample: SampleKind
-    period_min_s: float
-    period_step_s: float
-    depth_s: float | None
-    edge_methods: frozenset[EdgeMethod]
-    triggers: frozenset[TriggerSource]
-    clock_ppm: float
-    channels: tuple[int, ...]
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SupplyCapability:
-    """What a power supply's channels can put out, V and A."""
-
-    channels: tuple[int, ...]
-    voltage_max_v: float
-    current_max_a: float
-    watchdog_s: tuple[float, float] | None
-    """Shortest and longest delay of the device's own output watchdog; None if it has none."""
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeCapability:
-    """What an edge source sees.
-
-    Args:
-        pins: Its input pins.
-        pulse_pins: Pins on which it can put out a sync pulse that it also reports.
-        pulse_min_s: Shortest pulse that is seen for sure, s.
-        clock_ppm: Half width of its clock's error, ppm.
-        source: Document and section.
-    """
-
-    pins: tuple[int, ...]
-    pulse_pins: tuple[int, ...]
-    pulse_min_s: float
-    clock_ppm: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """All that a driver's device can do, by role; None where it does not serve."""
-
-    supply: SupplyCapability | None = None
-    analyzer: AnalyzerCapability | None = None
-    edges: EdgeCapability | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who answers: maker, model, serial number and firmware as the device itself gives them."""
-
-    maker: str
-    model: str
-    serial: str
-    firmware: str
-    options: tuple[str, ...] = ()
 
 
 # --- devices --------------------------------------------------------------------------------------------------
@@ -316,13 +221,15 @@ class CaptureSetup:
         period_s: Sample period, s.
         columns: The columns on their ranges in force.
         clock_ppm: Half width of the sample clock's error, ppm.
-        trigger_delay_max_s: The first sample begins between 0 and this after an external trigger, s.
+        trigger_delay_max_s: The first sample begins between 0 and this after the leading edge of a trigger pulse, s.
+        trigger_input: The pulse that starts it; None if it starts by itself.
     """
 
     period_s: float
     columns: tuple[Column, ...]
     clock_ppm: float
     trigger_delay_max_s: float = 0.0
+    trigger_input: TriggerInput | None = None
 
 
 class IntervalKind(StrEnum):
@@ -419,8 +326,24 @@ class EdgeSource(Protocol):
         """Return once every edge that the device had seen before the call has been put into its watch."""
         ...
 
-    async def pulse(self, pin: int, width_s: float) -> None:
-        """Put out one high pulse on a pulse pin; both its edges are reported to whoever watches the pin."""
+    async def idle(self, pin: int, level: Level) -> None:
+        """Let a pulse pin rest at `level` from now on. Where it rests there already, the line sees no edge.
+
+        Whoever owns what hangs on the pin calls it before anything is armed: going to another level is an edge, and
+        could be taken for a pulse.
+        """
+        ...
+
+    async def pulse(self, pin: int, width_s: float, active: Level = Level.HIGH) -> None:
+        """Put out one pulse: to `active` and, `width_s` later, back to the level at which the pin rests.
+
+        The leading edge is the one to `active`. Both are reported to whoever watches the pin, each when it happens;
+        the call returns when the pulse has begun. A pin that was not told how to rest rests at the other level first.
+
+        Raises:
+            DeviceError: no pulse pin, a width beyond what the device does, a pin that rests at `active`, or a pulse
+                that is still out.
+        """
         ...
 
 

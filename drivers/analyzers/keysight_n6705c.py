@@ -18,6 +18,7 @@ from the same pages. Where the commands come from (guides: Keysight Operating an
 | `SENS:ELOG:PER` and its query | two public N6705 scripts |
 | `SENS:ELOG:CURR:RANG`, `SENS:ELOG:VOLT:RANG` | the attribute tables of two public IVI drivers of this family |
 | `TRIG:ELOG:SOUR` | two public scripts (IMM); N6700C guide p. 145 (BUS, EXT) |
+| the trigger input | low-true: N6705C guide p. 203; 2 µs at least: N6705A user's guide p. 66 |
 | `INIT:ELOG`, `FETC:ELOG? n` | a public N6705C script; order of a record: N6900 guide p. 161 |
 | `ABOR:ELOG` | N6900 guide p. 161; a public N67xx wrapper |
 
@@ -39,7 +40,7 @@ from pydantic import BaseModel
 
 from drivers.analyzers import n6781a
 from drivers.analyzers.n6705c_analyzer import LogChannels
-from drivers.analyzers.n6705c_mainframe import N6705COptions
+from drivers.analyzers.n6705c_mainframe import TRIGGER_INPUT, N6705COptions
 from drivers.analyzers.n6705c_supply import WATCHDOG_S, SupplyChannels
 from drivers.api import (
     AnalyzerCapability,
@@ -89,6 +90,7 @@ class N6705CDriver:
                 clock_ppm=n6781a.CLOCK_PPM,
                 channels=options.channels,
                 source=n6781a.SOURCE,
+                trigger_input=TRIGGER_INPUT,
             ),
         )
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from drivers.analyzers import n6781a
 from drivers.analyzers.elog import RECORD_ORDER, ElogReader
-from drivers.analyzers.n6705c_mainframe import Mainframe, N6705COptions
+from drivers.analyzers.n6705c_mainframe import TRIGGER_INPUT, Mainframe, N6705COptions
 from drivers.api import (
     BlockSink,
     CaptureRequest,
@@ -120,6 +120,7 @@ class LogChannels(Mainframe):
             columns=columns,
             clock_ppm=n6781a.CLOCK_PPM,
             trigger_delay_max_s=n6781a.TRIGGER_DELAY_MAX_S,
+            trigger_input=TRIGGER_INPUT if request.trigger is TriggerSource.EXTERNAL else None,
         )
 
     async def arm(self, channel: int) -> None:

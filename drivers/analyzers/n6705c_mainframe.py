@@ -8,8 +8,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from drivers.analyzers import n6781a
-from drivers.api import ConnectError, DriverError, Identity, LimitError, Quantity
+from drivers.api import ConnectError, DriverError, Identity, Level, LimitError, Quantity, TriggerInput
 from drivers.scpi.session import Dialogue, ScpiSession
+
+TRIGGER_INPUT = TriggerInput(
+    active=Level.LOW,
+    pulse_min_s=2e-6,
+    source="N6705C Operating and Service Guide p. 203: EXT requires a low-true signal; "
+    "N6705A User's Guide p. 66: low-true, 2 µs at least",
+)
+"""The BNC on the back, shared by all channels."""
 
 
 class N6705COptions(BaseModel):

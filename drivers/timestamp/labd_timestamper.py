@@ -25,6 +25,7 @@ from drivers.api import (
     Edge,
     EdgesLostError,
     Identity,
+    Level,
     ProtocolError,
     Role,
     SerialLine,
@@ -127,6 +128,7 @@ class Timestamper:
         self._dropped = 0
         self._pins: frozenset[int] = frozenset()
         self._pulse_pins: frozenset[int] = frozenset()
+        self._rests: dict[int, Level] = {}
         self.identity = Identity(maker="", model="", serial="", firmware="")
         self.tick_rate_hz = 0.0
         self.clock_ppm = 0.0
@@ -176,19 +178,43 @@ class Timestamper:
             if self._failure is None:
                 await self._report()
 
-    async def pulse(self, pin: int, width_s: float) -> None:
-        """Put out one high pulse.
-
-        Args:
-            pin: A pulse pin of the device.
-            width_s: Width, s; rounded to a whole µs, at least 1 µs.
+    async def idle(self, pin: int, level: Level) -> None:
+        """Let a pulse pin rest at `level`. See `EdgeSource.idle`.
 
         Raises:
             DeviceError: it has no such pulse pin, or refused.
         """
+        self._check_pulse_pin(pin)
+        await self._ask(f"idle {pin} {level:d}", f"ok idle {pin} {level:d}")
+        self._rests[pin] = level
+
+    async def pulse(self, pin: int, width_s: float, active: Level = Level.HIGH) -> None:
+        """Put out one pulse. See `EdgeSource.pulse`.
+
+        Args:
+            pin: A pulse pin of the device.
+            width_s: Width, s; rounded to a whole µs, from 1 µs to 1 s.
+            active: Level of the pulse.
+
+        Raises:
+            DeviceError: it has no such pulse pin, the width or the level cannot be had, or the device refused.
+        """
+        self._check_pulse_pin(pin)
+        shortest_s, longest_s = CAPABILITY.width_s
+        width_us = round(width_s * 1e6)
+        if not round(shortest_s * 1e6) <= width_us <= round(longest_s * 1e6):
+            raise DeviceError(
+                f"{self._where}: a pulse of {width_s:g} s is not between {shortest_s:g} and {longest_s:g} s"
+            )
+        if pin not in self._rests:
+            await self.idle(pin, active.opposite)
+        if self._rests[pin] == active:
+            raise DeviceError(f"{self._where}: pin {pin} rests {active.word}, so a {active.word} pulse is none")
+        await self._ask(f"pulse {pin} {width_us}", f"ok pulse {pin}")
+
+    def _check_pulse_pin(self, pin: int) -> None:
         if pin not in self._pulse_pins:
             raise DeviceError(f"{self._where}: pin {pin} puts out no pulses, {sorted(self._pulse_pins)} do")
-        await self._ask(f"pulse {pin} {max(1, round(width_s * 1e6))}", f"ok pulse {pin}")
 
     async def settle(self) -> None:
         """Return once every edge that the device had seen before the call is in its watch.

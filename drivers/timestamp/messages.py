@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from drivers.api import ConnectError, Edge, EdgeCapability, Identity, ProtocolError
 
+VERSION = 2
+"""Of the line protocol; version 1 had no `idle`: its pulses were high ones, of any width."""
 CAPABILITY = EdgeCapability(
     pins=tuple(range(16)),
-    pulse_pins=(15,),
+    pulse_pins=(14, 15),
     pulse_min_s=1e-6,
     clock_ppm=50.0,
     source="docs/reference/timestamper.md, last paragraph: what every device of the class has",
+    width_s=(1e-6, 1.0),
 )
 
 _ID = re.compile(
@@ -71,8 +74,11 @@ def parse_declaration(answer: str, where: str) -> Declaration:
     match = _ID.fullmatch(answer)
     if match is None:
         raise ConnectError(f"{where}: is no labd timestamper, it answered {answer!r}")
-    if match["version"] != "1":
-        raise ConnectError(f"{where}: speaks version {match['version']} of the timestamper's protocol, not 1")
+    if int(match["version"]) != VERSION:
+        raise ConnectError(
+            f"{where}: speaks version {match['version']} of the timestamper's protocol, not {VERSION}: "
+            "update its firmware"
+        )
     rate_hz = float(match["rate"])
     if rate_hz <= 0:
         raise ConnectError(f"{where}: declares a clock of {rate_hz} Hz")

@@ -20,6 +20,7 @@ from drivers.api import (
     Instrument,
     PowerAnalyzer,
     Quantity,
+    TriggerInput,
     TriggerSource,
 )
 from labd.bench.clock import host_clock
@@ -41,7 +42,9 @@ ARM_S = 10.0
 STOP_S = 30.0
 """Longest wait for the last samples after a stop, s."""
 PULSE_S = 10e-6
-"""Width of a sync pulse: well above the 2 µs that an N6705's trigger input needs, s."""
+"""Width of a sync pulse where the trigger input asks for no longer one, s."""
+PULSE_MARGIN = 2.0
+"""A sync pulse is at least this many times as long as the shortest one that the trigger input takes."""
 REPORT_S = 0.5
 """Pause between two reports of the sample count, s."""
 
@@ -196,16 +199,20 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
 async def _arm(
     run: Run, analyzer: PowerAnalyzer, setup: CaptureSetup, recorder: TraceRecorder, edges: EdgeSource
 ) -> None:
-    """Start the capture, or arm it; where a sync pulse is wired, send it and journal its edge."""
+    """Start the capture, or arm it; where a sync pulse is wired, send it and journal its leading edge."""
     measure, timing = _wiring(run)
     channel, sync_pin = measure.channel, timing.sync_pin
     async with within(ARM_S, Cause.INSTRUMENT_SILENT, "the capture was not started"):
         if sync_pin is None:
             await analyzer.arm(channel)
             return
+        taken = setup.trigger_input
+        if taken is None:
+            raise RunFailedError(Cause.INSTRUMENT_NONSENSE, "the analyzer does not say what starts its capture")
         async with run.bench.devices.trigger(measure.instrument, timing.instrument):
+            await edges.idle(sync_pin, taken.active.opposite)  # first: on the way there the line may see an edge
             await analyzer.arm(channel)
-            edge = await _pulse(edges, sync_pin)
+            edge = await _pulse(edges, sync_pin, taken)
     delay_s = setup.trigger_delay_max_s
     recorder.journal(
         SyncPulse(
@@ -218,12 +225,12 @@ async def _arm(
     )
 
 
-async def _pulse(edges: EdgeSource, pin: int) -> Edge:
-    """Send one sync pulse and return its rising edge."""
+async def _pulse(edges: EdgeSource, pin: int, taken: TriggerInput) -> Edge:
+    """Send one sync pulse as the trigger input takes it, and return its leading edge."""
     async with edges.watch(frozenset({pin})) as seen:
-        await edges.pulse(pin, PULSE_S)
+        await edges.pulse(pin, max(PULSE_S, PULSE_MARGIN * taken.pulse_min_s), taken.active)
         async for edge in seen:
-            if edge.level == 1:
+            if edge.level == taken.active:
                 return edge
     raise RunFailedError(Cause.EDGES_MISSING, f"the sync pulse on pin {pin} was not reported")
 

@@ -13,7 +13,18 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, counted, print_json, print_table, quantity, remarks
-from labd.config import Board, Health, Inspection, Keep, LabConfig, Queue, ReservationRules, Store, inspect
+from labd.config import (
+    Board,
+    Health,
+    Inspection,
+    Keep,
+    LabConfig,
+    Queue,
+    ReservationRules,
+    Store,
+    inspect,
+    trigger_wires,
+)
 from labd.errors import ConfigError, Fault, LabError
 from labd.keep.s3 import open_archive
 
@@ -67,8 +78,24 @@ def _document(path: Path, seen: Inspection) -> dict[str, Any]:
         "faults": [_fault(fault) for fault in seen.faults],
         "warnings": [_fault(warning) for warning in seen.warnings],
         "config": _config(seen.config) if seen.config is not None else None,
+        "trigger_wires": _triggers(seen),
         "capabilities": _CAPABILITIES.dump_python(dict(seen.capabilities), mode="json"),
     }
+
+
+def _triggers(seen: Inspection) -> list[dict[str, Any]]:
+    wires = trigger_wires(seen.config.board, seen.capabilities) if seen.config is not None else ()
+    return [
+        {
+            "source": wire.source,
+            "pin": wire.pin,
+            "analyzer": wire.analyzer,
+            "active": wire.taken.active.word,
+            "pulse_min_s": wire.taken.pulse_min_s,
+            "words": wire.words,
+        }
+        for wire in wires
+    ]
 
 
 def _config(config: LabConfig) -> dict[str, Any]:
@@ -85,6 +112,7 @@ def _print(path: Path, seen: Inspection) -> None:
     if seen.config is not None:
         _print_lab(seen.config)
         _print_boards(seen.config)
+        _print_triggers(seen.config, seen)
         _print_facts(seen.config)
         _print_instruments(seen.config, seen)
     _print_faults(path, "fault", seen.faults)
@@ -214,6 +242,12 @@ def _board_row(board: Board) -> tuple[str, ...]:
     )
 
 
+def _print_triggers(config: LabConfig, seen: Inspection) -> None:
+    """What to wire between timestampers and trigger inputs."""
+    if wires := trigger_wires(config.board, seen.capabilities):
+        print_table(counted(len(wires), "trigger wire"), ("what to wire",), [(wire.words,) for wire in wires])
+
+
 def _print_facts(config: LabConfig) -> None:
     """What boards say of themselves beside their wiring, those that do."""
     rows = [
@@ -265,13 +299,19 @@ def _analyzer_words(able: AnalyzerCapability) -> str:
     ]
     depth = "streams" if able.depth_s is None else f"holds {quantity(able.depth_s, 's')}"
     period = f"a {able.sample} every {quantity(able.period_min_s, 's')} or more"
-    return ", ".join(
-        (f"channels {_numbers(able.channels)}", period, *ranges, depth, f"clock within ±{able.clock_ppm:g} ppm")
-    )
+    taken = able.trigger_input
+    trigger = "no trigger input"
+    if taken is not None:
+        trigger = f"starts on a {taken.active.word} pulse of {quantity(taken.pulse_min_s, 's')} or more"
+    clock = f"clock within ±{able.clock_ppm:g} ppm"
+    return ", ".join((f"channels {_numbers(able.channels)}", period, *ranges, depth, trigger, clock))
 
 
 def _edge_words(able: EdgeCapability) -> str:
-    pulse = f"pulses of {quantity(able.pulse_min_s, 's')} or more, puts out sync on {_numbers(able.pulse_pins)}"
+    shortest, longest = (quantity(each, "s") for each in able.width_s)
+    pulse = f"sees pulses of {quantity(able.pulse_min_s, 's')} or more"
+    if able.pulse_pins:
+        pulse += f", puts out pulses of {shortest} to {longest} on {_numbers(able.pulse_pins)}"
     return f"pins {_numbers(able.pins)}, {pulse}, clock within ±{able.clock_ppm:g} ppm"
 
 

@@ -30,6 +30,7 @@ from labd.config.models import (
 )
 from labd.config.reading import Inspection, inspect, load
 from labd.config.sharing import resources_of, supply_resource
+from labd.config.triggers import trigger_wires
 
 __all__ = [
     "EMBEDDED",
@@ -63,4 +64,5 @@ __all__ = [
     "load",
     "resources_of",
     "supply_resource",
+    "trigger_wires",
 ]

@@ -20,6 +20,7 @@ from labd.config.places import Places, key_text, syntax_fault
 from labd.config.serving import check_health, check_queue, check_reservations, warn_health
 from labd.config.shape import Parts, shape
 from labd.config.sharing import check_sharing, warn_sharing
+from labd.config.triggers import check_trigger_levels
 from labd.config.wiring import Rack, check_board
 from labd.errors import ConfigError, Fault
 
@@ -121,6 +122,7 @@ def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, fo
         found += check_board(board, ("board", index), rack)
         found += check_facts(board, ("board", index))
     found += check_sharing(parts.boards, parts.instruments)
+    found += check_trigger_levels(parts.boards, rack)
     found += endpoints.check_firmware(parts.firmware, parts.boards)
 
 

@@ -157,6 +157,19 @@ def _check_sync(board: Board, timing: Timing, rack: Rack) -> Iterator[Finding]:
             yield Finding(("timing", "sync_pin"), message, remedy)
     measured_by = board.measure.instrument if board.measure is not None else ""
     started = rack.find(measured_by)
-    if started is not None and started.analyzer is not None and TriggerSource.EXTERNAL not in started.analyzer.triggers:
+    if started is None or started.analyzer is None:
+        return
+    if TriggerSource.EXTERNAL not in started.analyzer.triggers:
         message = f"{measured_by} has no trigger input for a sync pulse"
+        yield Finding(("timing", "sync_pin"), message, "remove it")
+        return
+    taken = started.analyzer.trigger_input
+    if taken is None:
+        message = f"the driver of {measured_by} does not say which level of its trigger input starts a capture"
+        yield Finding(("timing", "sync_pin"), message, "remove it, or use a driver that declares trigger_input")
+    elif source is not None and source.edges is not None and taken.pulse_min_s > source.edges.width_s[1]:
+        message = (
+            f"{measured_by} starts on a pulse of at least {taken.pulse_min_s:g} s, the longest of {timing.instrument} "
+            f"is {source.edges.width_s[1]:g} s"
+        )
         yield Finding(("timing", "sync_pin"), message, "remove it")

@@ -119,7 +119,7 @@ class SyncPulse(_Record):
 
     Args:
         pin: Pin of the pulse.
-        ticks: Time of its rising edge.
+        ticks: Time of its leading edge: the one that the analyzer's trigger input takes for the trigger.
         sequence: Running number of that edge.
         sample: Fractional sample index at that moment, less the mean latency of the trigger.
         u_latency_s: Standard uncertainty of the latency from pulse to sample 0, s.

@@ -43,7 +43,9 @@ class Stamper(TimestamperSpec):
 
     id: Name
     triggers: tuple[Name, ...] = ()
-    """Analyzers whose trigger input is wired to its sync outputs."""
+    """Analyzers whose trigger input is wired to `trigger_pin`."""
+    trigger_pin: int = Field(default=15, ge=0)
+    """Its pulse pin that is wired to them, with a resistor to the logic supply."""
     faults: frozenset[TimestamperFault] = frozenset()
 
     @property
@@ -114,6 +116,8 @@ class RackConfig(Model):
         for stamper in self.timestamper:
             if unknown := set(stamper.triggers) - analyzers:
                 raise ValueError(f"timestamper {stamper.id}: there is no analyzer {sorted(unknown)[0]!r}")
+            if stamper.triggers and stamper.trigger_pin not in stamper.pulse_pins:
+                raise ValueError(f"timestamper {stamper.id}: pin {stamper.trigger_pin} puts out no pulses")
         for analyzer in self.analyzer:
             if not any(board.supply.analyzer == analyzer.id for board in self.board):
                 raise ValueError(f"analyzer {analyzer.id}: no board is wired to it")

@@ -72,8 +72,7 @@ def _board(config: RackConfig, board: RackBoard, endpoint: BoardEndpoint) -> str
     ]
     if board.timing:
         stamper = next(each for each in config.timestamper if each.id == board.timing.timestamper)
-        synced = wire.analyzer in stamper.triggers and stamper.pulse_pins
-        sync = f", sync_pin = {stamper.pulse_pins[0]}" if synced else ""
+        sync = f", sync_pin = {stamper.trigger_pin}" if wire.analyzer in stamper.triggers else ""
         lines.append(
             f'timing = {{ instrument = {_text(stamper.id)}, pin = {board.timing.pin}, edge = "falling", '
             f'hold_us = 50, pulse_us = 10, method = "timestamped"{sync} }}'

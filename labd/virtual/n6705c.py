@@ -43,6 +43,7 @@ from labd.virtual.scpi import (
     one,
 )
 from labd.virtual.scpi_server import Fault, FaultSet, ScpiServer, background
+from labd.virtual.trigger_line import TriggerLine
 from labd.virtual.world import Load, RackClock
 
 N6781A = ModuleSpec(
@@ -99,6 +100,7 @@ class N6705C:
             reset=self._reset,
             trigger=lambda: self._hear_trigger("BUS", clock.now()),
         )
+        self._line = TriggerLine(lambda fell_s: self._hear_trigger("EXT", fell_s))
         self._server = ScpiServer(self._device, heard=self._note_message, seed=seed)
         self._add_commands()
 
@@ -118,9 +120,9 @@ class N6705C:
         async with self._server.serve(host, port), background(self._watch(), f"n6705c:{self.port}"):
             yield self
 
-    def trigger(self, at_s: float) -> None:
-        """Give a pulse on the trigger input at rack time `at_s`."""
-        self._hear_trigger("EXT", at_s)
+    def drive_trigger(self, level: int, at_s: float) -> None:
+        """Drive the trigger input to a level at rack time `at_s`."""
+        self._line.drive(level, at_s)
 
     def outputs(self) -> dict[int, OutputState]:
         """Return the state of each output, for tests."""
@@ -138,6 +140,7 @@ class N6705C:
             for channel in self._channels.values():
                 channel.watch()
             self._check_watchdog()
+            self._line.look(self._clock.now())
             due_s = self._clock.host_delay(self._clock.now() + _WATCH_S)
             await asyncio.sleep(max(_WATCH_HOST_MIN_S, due_s))
 
@@ -315,12 +318,16 @@ class N6705C:
         total = channel.log.parameters + sum(other.logging for other in self._channels.values())
         if channel.log_period_s < PARAMETER_PERIOD_S * total * (1 - 1e-9):
             raise ScpiError(-221)
+        self._line.look(self._clock.now())  # a fall before this command is none of its business
         channel.initiate()
+        if self._line.low and Fault.LEVEL_TRIGGER in self.faults:
+            channel.hear_trigger("EXT", self._clock.now())
 
     def _fetch(self, args: Args) -> Reply:
         most, chosen = exactly(args, 2)
         count = round(number(most, unit="", low=1, high=_FETCH_MAX))
         replies: list[bytes] = []
+        self._line.look(self._clock.now())
         for channel in self._chosen(chosen):
             records, lost = channel.fetch(count, overwritten=Fault.FIFO_OVERFLOW in self.faults)
             if lost:

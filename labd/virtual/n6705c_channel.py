@@ -100,6 +100,7 @@ class _Log:
     settings: LogSettings
     errors: AnalyzerErrors
     rng: np.random.Generator
+    initiated_s: float = 0.0
     started_s: float = 0.0
     read: int = 0
 
@@ -342,14 +343,15 @@ class Channel:
                 start_offset_s=float(self._rng.uniform(0.0, self.module.start_offset_max_s)),
             ),
             rng=np.random.default_rng(self._rng.integers(2**63)),
+            initiated_s=self._clock.now(),
         )
         self._state = LogState.WAITING
         if self.log.source == "IMM":
             self.trigger(self._clock.now())
 
     def trigger(self, at_s: float) -> None:
-        """Start a waiting log at rack time `at_s`. Ignored in any other state, as triggers are."""
-        if self._state is LogState.WAITING and self._running is not None:
+        """Start a waiting log at rack time `at_s`, as triggers do: ignored in any other state, and from before it."""
+        if self._state is LogState.WAITING and self._running is not None and at_s >= self._running.initiated_s:
             self._running.started_s = at_s
             self._state = LogState.RUNNING
 

@@ -45,8 +45,6 @@ from labd.virtual.world import RackClock
 
 TIMING_PIN = 0
 """The pin of a native board that marks windows."""
-TRIGGER_MIN_S = 2e-6
-"""Shortest pulse that an N6705C's trigger input takes, s."""
 _TICK_HOST_S = 0.1
 
 log = structlog.get_logger(__name__)
@@ -167,10 +165,10 @@ class VirtualRack:
         self._ready.unlink(missing_ok=True)  # of a rack that was killed
 
     def _add_timestamper(self, stamper: Stamper, opening: AsyncExitStack) -> None:
-        def on_pulse(pin: int, rise_s: float, width_s: float) -> None:
-            if width_s >= TRIGGER_MIN_S:
+        def on_level(pin: int, level: int, at_s: float) -> None:
+            if pin == stamper.trigger_pin:
                 for name in stamper.triggers:
-                    self.analyzers[name].trigger(rise_s)
+                    self.analyzers[name].drive_trigger(level, at_s)
 
         device = Timestamper(
             self.clock,
@@ -178,7 +176,7 @@ class VirtualRack:
             name=stamper.id,
             spec=stamper.spec,
             rng=np.random.default_rng(self._seed(stamper.id)),
-            on_pulse=on_pulse,
+            on_level=on_level,
         )
         device.faults |= stamper.faults
         self.timestampers[stamper.id] = device

@@ -25,6 +25,7 @@ class Fault(StrEnum):
     STALL_MID_BLOCK = "stall_mid_block"
     FIFO_OVERFLOW = "fifo_overflow"
     SILENT = "silent"
+    LEVEL_TRIGGER = "level_trigger"  # a trigger input that is low already starts a log as soon as it is initiated
 
 
 class FaultSet(MutableSet[Fault]):

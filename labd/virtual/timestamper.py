@@ -1,7 +1,12 @@
-"""The timestamper of docs/reference/timestamper.md on a pty: edges of its pins, stamped by a clock of its own."""
+"""The timestamper of docs/reference/timestamper.md on a pty: edges of its pins, stamped by a clock of its own.
+
+Its pulse pins drive nothing until they are told how to rest. A pulse that is over before the host can look again has
+both its edges at once; the end of a longer one comes when its rack time has come.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 from collections.abc import Callable
 from enum import StrEnum
@@ -13,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from labd.virtual.serial_port import SerialPort
 from labd.virtual.world import RackClock
 
+PULSE_MAX_S = 1.0
+"""Longest pulse, s."""
+_AT_ONCE_HOST_S = 1e-3
 _LINE_MAX = 120
 
 
@@ -22,6 +30,7 @@ class TimestamperFault(StrEnum):
     LOST_LINE = "lost_line"  # every fifth edge is not reported: a hole in the running numbers
     CORRUPT_LINE = "corrupt_line"  # every fifth line is damaged on its way
     OFF = "off"  # says nothing
+    INVERTED = "inverted"  # what is wired to its pulse pins sees them upside down, as behind an inverting buffer
 
 
 class TimestamperSpec(BaseModel):
@@ -30,7 +39,7 @@ class TimestamperSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pins: int = Field(default=16, ge=1, le=64)
-    pulse_pins: tuple[int, ...] = (15,)
+    pulse_pins: tuple[int, ...] = (14, 15)
     rate_hz: int = Field(default=25_000_000, gt=0)
     """Nominal rate of the counter, Hz."""
     ppm: float = Field(default=50.0, ge=0)
@@ -48,7 +57,8 @@ class Timestamper:
         name: Its serial number.
         spec: What it declares.
         rng: Source of its clock's error, its start and its jitter.
-        on_pulse: Told of each pulse it puts out: pin, rack time of the rising edge, width, s.
+        on_level: Told of each level that a pulse pin takes, as what is wired to it sees it: pin, level, rack time, s.
+            A pin that was not told how to rest drives nothing, and has no level.
     """
 
     def __init__(
@@ -59,14 +69,16 @@ class Timestamper:
         name: str,
         spec: TimestamperSpec,
         rng: np.random.Generator,
-        on_pulse: Callable[[int, float, float], None],
+        on_level: Callable[[int, int, float], None],
     ) -> None:
         self.faults: set[TimestamperFault] = set()
         self._clock = clock
         self._name = name
         self._spec = spec
         self._rng = rng
-        self._on_pulse = on_pulse
+        self._on_level = on_level
+        self._rests: dict[int, int] = {}
+        self._out: dict[int, asyncio.TimerHandle] = {}
         self.ppm = float(rng.uniform(-spec.ppm, spec.ppm))
         self._start_ticks = float(rng.uniform(0, 1000 * spec.rate_hz))
         self._mask = 0
@@ -78,6 +90,8 @@ class Timestamper:
 
     def close(self) -> None:
         """Unplug it."""
+        for end in self._out.values():
+            end.cancel()
         self.port.close()
 
     def ticks(self, at_s: float) -> int:
@@ -112,11 +126,13 @@ class Timestamper:
                 spec = self._spec
                 pulse = ",".join(map(str, spec.pulse_pins))
                 self._say(
-                    f"id labd-timestamper 1 serial={self._name} firmware=virtual-1 rate_hz={spec.rate_hz}"
+                    f"id labd-timestamper 2 serial={self._name} firmware=virtual-1 rate_hz={spec.rate_hz}"
                     f" ppm={spec.ppm:g} pins={spec.pins} pulse={pulse}"
                 )
             case ["start", text]:
                 self._start(text)
+            case ["idle", pin, level]:
+                self._idle(pin, level)
             case ["pulse", pin, width]:
                 self._pulse(pin, width)
             case ["status"]:
@@ -138,19 +154,58 @@ class Timestamper:
         self._mask = mask
         self._say(f"ok start {text}")
 
+    def _idle(self, pin_text: str, level_text: str) -> None:
+        pin = self._pulse_pin(pin_text)
+        if pin is None or level_text not in ("0", "1"):
+            self._say("err idle not a pulse pin and a level")
+        elif pin in self._out:
+            self._say("err busy a pulse is out")
+        else:
+            level = int(level_text)
+            before, self._rests[pin] = self._rests.get(pin), level
+            self._say(f"ok idle {pin} {level}")
+            if before != level:
+                # What the line was before the first one is for its resistor to say: no edge is made up here.
+                self._take_level(pin, level, self._clock.now(), reported=before is not None)
+
     def _pulse(self, pin_text: str, width_text: str) -> None:
-        if not (pin_text.isdecimal() and width_text.isdecimal() and int(pin_text) in self._spec.pulse_pins):
-            self._say("err pulse not a sync output and a width in us")
+        pin = self._pulse_pin(pin_text)
+        if pin is None or not width_text.isdecimal() or not 0 < int(width_text) * 1e-6 <= PULSE_MAX_S:
+            self._say("err pulse not a pulse pin and a width in us")
+        elif pin in self._out:
+            self._say("err busy a pulse is out")
+        elif pin not in self._rests:
+            self._say("err idle the pin was not told how to rest")
+        else:
+            self._say(f"ok pulse {pin}")
+            if TimestamperFault.OFF not in self.faults:
+                self._put_out(pin, int(width_text) * 1e-6)
+
+    def _put_out(self, pin: int, width_s: float) -> None:
+        rest, begun_s = self._rests[pin], self._clock.now()
+        end_s = begun_s + width_s
+        self._take_level(pin, 1 - rest, begun_s)
+        if width_s / self._clock.speed < _AT_ONCE_HOST_S:
+            self._take_level(pin, rest, end_s)
             return
-        pin, width_s = int(pin_text), int(width_text) * 1e-6
-        self._say(f"ok pulse {pin}")
-        if TimestamperFault.OFF in self.faults:
-            return
-        # The pulse is far shorter than what the host can see of time, so both edges are told at once.
-        rise_s = self._clock.now()
-        self._on_pulse(pin, rise_s, width_s)
-        self.edge(pin, 1, rise_s)
-        self.edge(pin, 0, rise_s + width_s)
+
+        def end() -> None:
+            if delay_s := self._clock.host_delay(end_s):  # a timer may fire a little early
+                self._out[pin] = loop.call_later(delay_s, end)
+                return
+            del self._out[pin]
+            self._take_level(pin, rest, end_s)
+
+        loop = asyncio.get_running_loop()
+        self._out[pin] = loop.call_later(self._clock.host_delay(end_s), end)
+
+    def _take_level(self, pin: int, level: int, at_s: float, *, reported: bool = True) -> None:
+        self._on_level(pin, 1 - level if TimestamperFault.INVERTED in self.faults else level, at_s)
+        if reported:
+            self.edge(pin, level, at_s)
+
+    def _pulse_pin(self, text: str) -> int | None:
+        return int(text) if text.isdecimal() and int(text) in self._spec.pulse_pins else None
 
     def _say(self, text: str) -> None:
         if TimestamperFault.OFF in self.faults:

@@ -29,6 +29,7 @@ def test_the_example_is_shown_as_tables() -> None:
         "memory_kb = 640",
         "warned 10 min before",
         "golden job digits01 every 1 d",
+        "psu-1 starts on a low pulse of at least 2 µs: wire stamps-1 pin 15 to its trigger input, idle high",
     ):
         assert words in result.stdout
 
@@ -55,7 +56,9 @@ def test_json_carries_the_lab_and_what_its_instruments_can_do() -> None:
     document = json.loads(result.stdout)
     assert document["ok"] is True
     assert document["config"]["board"][0]["supply"]["voltage_v"] == 3.0
-    assert document["capabilities"]["stamps-1"]["edges"]["pulse_pins"] == [15]
+    assert document["capabilities"]["stamps-1"]["edges"]["pulse_pins"] == [14, 15]
+    (wire,) = document["trigger_wires"]
+    assert (wire["source"], wire["pin"], wire["analyzer"], wire["active"]) == ("stamps-1", 15, "psu-1", "low")
 
 
 def test_json_carries_the_faults() -> None:

@@ -17,10 +17,12 @@ from drivers.api import (
     DriverLoader,
     EdgeCapability,
     EdgeMethod,
+    Level,
     Quantity,
     Role,
     SampleKind,
     SupplyCapability,
+    TriggerInput,
     TriggerSource,
 )
 
@@ -58,7 +60,13 @@ class PaperDriver:
         raise ConnectError(f"{self.name} exists on paper only")
 
 
-def analyzer(period_s: float, methods: set[EdgeMethod], triggers: set[TriggerSource]) -> AnalyzerCapability:
+LOW_PULSE = TriggerInput(Level.LOW, 2e-6, "tests")
+ANY_TRIGGER = {TriggerSource.IMMEDIATE, TriggerSource.EXTERNAL}
+
+
+def analyzer(
+    period_s: float, methods: set[EdgeMethod], triggers: set[TriggerSource], taken: TriggerInput | None = None
+) -> AnalyzerCapability:
     return AnalyzerCapability(
         ranges={Quantity.CURRENT: (Accuracy(0.1, 3e-4, 1e-5, 1e-6), Accuracy(3.0, 3e-4, 3e-4, 1e-5))},
         sample=SampleKind.MEAN,
@@ -70,6 +78,7 @@ def analyzer(period_s: float, methods: set[EdgeMethod], triggers: set[TriggerSou
         clock_ppm=50.0,
         channels=(1, 2, 3, 4),
         source="tests",
+        trigger_input=taken,
     )
 
 
@@ -78,15 +87,17 @@ SUPPLY = SupplyCapability(
 )
 EDGES = EdgeCapability(pins=tuple(range(16)), pulse_pins=(15,), pulse_min_s=1e-6, clock_ppm=50.0, source="tests")
 
+
+def psu(name: str, taken: TriggerInput | None) -> PaperDriver:
+    able = Capability(supply=SUPPLY, analyzer=analyzer(204.8e-6, set(), ANY_TRIGGER, taken))
+    return PaperDriver(name, {Role.SUPPLY, Role.ANALYZER}, AddressOptions, able)
+
+
 PAPER = (
-    PaperDriver(
-        "paper-psu",
-        {Role.SUPPLY, Role.ANALYZER},
-        AddressOptions,
-        Capability(
-            supply=SUPPLY, analyzer=analyzer(204.8e-6, set(), {TriggerSource.IMMEDIATE, TriggerSource.EXTERNAL})
-        ),
-    ),
+    psu("paper-psu", LOW_PULSE),
+    psu("paper-high-psu", TriggerInput(Level.HIGH, 1e-6, "tests")),
+    psu("paper-slow-psu", TriggerInput(Level.LOW, 2.0, "tests")),
+    psu("paper-mute-psu", None),
     PaperDriver(
         "paper-scope",
         {Role.ANALYZER},

@@ -189,6 +189,39 @@ def test_a_rule_that_no_trace_ever_meets_is_warned_of(tmp_path: Path) -> None:
     assert (warning.key, "keep.rule[0]" in warning.message) == ("keep.rule[1]", True)
 
 
+SECOND_PSU = """
+[[instrument]]
+id = "psu-2"
+driver = "{driver}"
+resource = "TCPIP::192.0.2.11::5025::SOCKET"
+"""
+
+
+def second_psu(driver: str) -> str:
+    """The good lab with its second board on a second supply of that driver."""
+    text = changed('supply = { instrument = "psu-1", channel = 2', 'supply = { instrument = "psu-2", channel = 2')
+    measured = 'measure = { instrument = "psu-1", channel = 2 }'
+    assert measured in text
+    return text.replace(measured, measured.replace("psu-1", "psu-2")) + SECOND_PSU.format(driver=driver)
+
+
+def test_a_sync_pin_serves_several_inputs_of_one_level_and_not_of_two(tmp_path: Path) -> None:
+    assert len(read(tmp_path, second_psu("paper-psu")).instrument) == 3
+    (fault,) = faults_of(tmp_path, second_psu("paper-high-psu"))
+    assert fault.key == "board[1].timing.sync_pin"
+    assert "cannot rest low for psu-2 and high for psu-1" in fault.message
+
+
+def test_a_trigger_input_of_unknown_level_is_not_pulsed(tmp_path: Path) -> None:
+    (fault,) = faults_of(tmp_path, second_psu("paper-mute-psu"))
+    assert (fault.key, "does not say which level" in fault.message) == ("board[1].timing.sync_pin", True)
+
+
+def test_a_pulse_that_the_source_cannot_make_long_enough_is_refused(tmp_path: Path) -> None:
+    (fault,) = faults_of(tmp_path, second_psu("paper-slow-psu"))
+    assert (fault.key, "at least 2 s" in fault.message) == ("board[1].timing.sync_pin", True)
+
+
 @pytest.mark.parametrize(("pulse_us", "seen"), [(1.9, False), (2, True)])
 def test_a_sampled_pulse_must_last_two_samples(tmp_path: Path, pulse_us: float, seen: bool) -> None:
     scope = '[[instrument]]\nid = "scope-1"\ndriver = "paper-scope"\nresource = "x"\n'

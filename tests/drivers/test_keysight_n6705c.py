@@ -287,7 +287,8 @@ async def test_an_armed_capture_waits_for_the_trigger() -> None:
             await rack.pass_time(3.0)
             assert not blocks
             pulse_s = rack.clock.now()
-            rack.sim.trigger(pulse_s)
+            rack.sim.drive_trigger(0, pulse_s)
+            rack.sim.drive_trigger(1, pulse_s + 10e-6)
             await rack.pass_time(2.0)
             await rack.device.stop(1)
         since_s = rack.clock.now() - pulse_s

@@ -20,6 +20,7 @@ from drivers.api import (
     EdgesLostError,
     EdgeSource,
     Instrument,
+    Level,
     LineClosedError,
     ProtocolError,
     Role,
@@ -41,8 +42,9 @@ class Device(PtyDevice):
 
     def __init__(self) -> None:
         super().__init__()
-        self.version = 1
+        self.version = 2
         self.ppm = 20
+        self.rests: dict[int, int] = {}
         self.mute: set[str] = set()
         self.mask = 0xFFFF  # an earlier host has left reports on
         self.sequence = 42
@@ -69,13 +71,21 @@ class Device(PtyDevice):
             case ["start", mask]:
                 self.mask = int(mask, 16)
                 self.send(sealed(f"ok start {mask}"))
+            case ["idle", pin, level]:
+                self.send(sealed(f"ok idle {pin} {level}"))
+                if (before := self.rests.get(int(pin))) is not None and before != int(level):
+                    self.edge(int(pin), int(level))
+                self.rests[int(pin)] = int(level)
+            case ["pulse", pin, _] if int(pin) not in self.rests:
+                self.send(sealed(f"err idle {pin} was not told how to rest"))
             case ["pulse", pin, "13"]:
                 self.send(sealed(f"err width {pin} cannot do 13 us"))
             case ["pulse", pin, width]:
                 self.send(sealed(f"ok pulse {pin}"))
-                self.edge(int(pin), 1)
+                rest = self.rests[int(pin)]
+                self.edge(int(pin), 1 - rest)
                 self.ticks += 12 * int(width)
-                self.edge(int(pin), 0)
+                self.edge(int(pin), rest)
             case ["status"]:
                 self.send(sealed(f"status seq={self.sequence} dropped={self.dropped} now={self.ticks}"))
             case _:
@@ -107,7 +117,8 @@ def test_what_the_class_guarantees_is_known_without_a_device() -> None:
     edges = DRIVER.capability(TimestamperOptions(port="/dev/none")).edges
     assert DRIVER.roles == {Role.EDGES}
     assert edges is not None
-    assert (len(edges.pins), edges.pulse_pins, edges.pulse_min_s, edges.clock_ppm) == (16, (15,), 1e-6, 50.0)
+    assert (len(edges.pins), edges.pulse_pins, edges.pulse_min_s, edges.clock_ppm) == (16, (14, 15), 1e-6, 50.0)
+    assert edges.width_s == (1e-6, 1.0)
 
 
 async def test_the_device_declares_itself(device: Device) -> None:
@@ -161,6 +172,31 @@ async def test_a_pulse_is_reported_with_both_its_edges(device: Device) -> None:
         assert (rise.level, fall.level, fall.ticks - rise.ticks) == (1, 0, 120)
         with pytest.raises(DeviceError, match="pin 3"):
             await stamps.pulse(3, 1e-6)
+
+
+async def test_a_pin_that_rests_high_pulses_low_and_leads_with_its_fall(device: Device) -> None:
+    async with DRIVER.open(at(device)) as stamps, stamps.watch(frozenset({14, 15})) as edges:
+        await stamps.idle(15, Level.HIGH)
+        await stamps.pulse(15, 10e-6, Level.LOW)
+        await stamps.pulse(14, 5e-3)  # never told how to rest: a high pulse rests low
+        assert [(edge.pin, edge.level) for edge in await take(edges, 4)] == [(15, 0), (15, 1), (14, 1), (14, 0)]
+        assert device.rests == {14: 0, 15: 1}
+        await stamps.idle(15, Level.HIGH)
+        await stamps.pulse(15, 10e-6, Level.LOW)
+        assert [edge.level for edge in await take(edges, 2)] == [0, 1]  # resting where it rests is no edge
+
+
+async def test_a_pulse_that_is_none_never_gets_out(device: Device) -> None:
+    async with DRIVER.open(at(device)) as stamps:
+        await stamps.idle(15, Level.HIGH)
+        with pytest.raises(DeviceError, match="rests high, so a high pulse is none"):
+            await stamps.pulse(15, 10e-6)
+        for width_s in (0.0, 0.4e-6, 1.1):
+            with pytest.raises(DeviceError, match="not between 1e-06 and 1 s"):
+                await stamps.pulse(15, width_s, Level.LOW)
+        with pytest.raises(DeviceError, match="pin 3"):
+            await stamps.idle(3, Level.LOW)
+        assert b"pulse" not in device.heard
 
 
 async def test_a_refusal_carries_the_devices_words(device: Device) -> None:
@@ -288,8 +324,8 @@ async def test_bytes_without_end_are_an_error(device: Device) -> None:
 
 
 async def test_another_version_is_refused(device: Device) -> None:
-    device.version = 2
-    with pytest.raises(ConnectError, match="version 2"):
+    device.version = 1
+    with pytest.raises(ConnectError, match=r"version 1 .* update its firmware"):
         async with DRIVER.open(at(device)):
             pass
 
@@ -323,14 +359,15 @@ def test_any_bytes_can_be_checked(line: bytes) -> None:
 
 
 async def test_the_racks_own_timestamper_is_understood(tmp_path: Path) -> None:
-    clock, pulses = RackClock(), []
+    levels: list[tuple[int, int, float]] = []
+    clock = RackClock()
     virtual = VirtualTimestamper(
         clock,
         tmp_path / "stamps",
         name="virtual-1",
         spec=TimestamperSpec(jitter_s=0.0),
         rng=np.random.default_rng(1),
-        on_pulse=lambda *pulse: pulses.append(pulse),
+        on_level=lambda *level: levels.append(level),
     )
     try:
         async with open_timestamper(str(virtual.port.link)) as stamps:
@@ -341,13 +378,46 @@ async def test_the_racks_own_timestamper_is_understood(tmp_path: Path) -> None:
                 await stamps.settle()
                 fall, rise = await take(edges, 2)
             assert (rise.ticks - fall.ticks) / stamps.tick_rate_hz == pytest.approx(1.0, abs=60e-6)
-            await stamps.pulse(15, 10e-6)
-            assert [pin for pin, _, _ in pulses] == [15]
+            await stamps.idle(15, Level.HIGH)
+            await stamps.pulse(15, 10e-6, Level.LOW)
+            assert [(pin, level) for pin, level, _ in levels] == [(15, 1), (15, 0), (15, 1)]
+            assert levels[2][2] - levels[1][2] == pytest.approx(10e-6, rel=1e-6)
             virtual.faults.add(TimestamperFault.LOST_LINE)
             async with stamps.watch(frozenset({2})) as edges:
                 for level in (0, 1) * 3:
                     virtual.edge(2, level, 3.0)
                 with pytest.raises(EdgesLostError):
                     await take(edges, 6)
+    finally:
+        virtual.close()
+
+
+async def test_the_end_of_a_long_pulse_is_reported_when_it_comes(tmp_path: Path) -> None:
+    levels: list[tuple[int, int, float]] = []
+    clock = RackClock()
+    virtual = VirtualTimestamper(
+        clock,
+        tmp_path / "stamps",
+        name="virtual-1",
+        spec=TimestamperSpec(jitter_s=0.0),
+        rng=np.random.default_rng(1),
+        on_level=lambda *level: levels.append(level),
+    )
+    try:
+        async with (
+            open_timestamper(str(virtual.port.link)) as stamps,
+            stamps.watch(frozenset({14})) as edges,
+        ):
+            await stamps.pulse(14, 0.1)
+            (rise,) = await take(edges, 1)
+            await stamps.settle()
+            assert [level for _, level, _ in levels] == [0, 1]
+            for command in (stamps.pulse(14, 1e-3), stamps.idle(14, Level.HIGH)):
+                with pytest.raises(DeviceError, match="a pulse is out"):
+                    await command
+            (fall,) = await take(edges, 1)
+            assert clock.now() >= levels[-1][2]
+        assert (rise.level, fall.level) == (1, 0)
+        assert (fall.ticks - rise.ticks) / stamps.tick_rate_hz == pytest.approx(0.1, rel=60e-6)
     finally:
         virtual.close()

@@ -16,10 +16,11 @@ from labd.score.energy import RunScore
 from labd.score.performance import PerformanceScore
 from labd.score.uncertainty import Estimate
 from labd.trace.meta import read_meta
+from labd.trace.reader import Trace
 from labd.virtual.endpoints import CALIBRATED_ON
 from labd.virtual.truth import TrueWindow
 from tests.bench.benches import TestBench, bench_on_rack
-from tests.faults.scene import BOARD, SPEED, TRIALS, energy, nothing_is_left, output_is_off
+from tests.faults.scene import BOARD, SPEED, TRIALS, energy, nothing_is_left, output_is_off, trace_of
 
 AGREES = 4.0
 """A measured value lies within so many standard uncertainties of the true one."""
@@ -99,3 +100,25 @@ async def test_an_accuracy_run_finds_what_the_model_gets_right(tmp_path: Path) -
         assert score.correct == 355
         assert output_is_off(bench)
         await nothing_is_left(bench)
+
+
+async def test_the_sync_record_holds_the_fall_that_the_trigger_input_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench_on_rack(tmp_path, speed=SPEED) as bench:
+        analyzer, stamper = bench.rack.analyzers["psu-1"], bench.rack.timestampers["stamps-1"]
+        driven: list[tuple[int, float]] = []
+        drive = analyzer.drive_trigger
+
+        def noted(level: int, at_s: float) -> None:
+            driven.append((level, at_s))
+            drive(level, at_s)
+
+        monkeypatch.setattr(analyzer, "drive_trigger", noted)
+        ending, run_id = await energy(bench)
+        assert ending == Ending()
+        folder = await trace_of(bench, run_id)
+        assert folder is not None
+        (sync,) = Trace.open(folder).sync_pulses()
+        assert [level for level, _ in driven] == [1, 0, 1]  # rests high before it is armed, then one low pulse
+        assert sync.ticks == pytest.approx(stamper.ticks(driven[1][1]), abs=5)

@@ -18,7 +18,7 @@ import pytest
 import serial
 
 from drivers.analyzers.n6705c_mainframe import N6705COptions
-from drivers.api import Block, CaptureRequest, Edge, Quantity, SupplyLimits, TriggerSource, find_drivers
+from drivers.api import Block, CaptureRequest, Edge, Level, Quantity, SupplyLimits, TriggerSource, find_drivers
 from drivers.timestamp.labd_timestamper import TimestamperOptions
 from labd.config.models import Board as LabBoard
 from labd.config.models import Instrument
@@ -103,10 +103,11 @@ async def test_energy_measured_through_the_drivers_is_the_true_energy(tmp_path: 
                 (Quantity.CURRENT, Quantity.VOLTAGE), None, 0.1, 3.6, trigger=TriggerSource.EXTERNAL
             )
             setup = await analyzer.configure(1, request)
+            await stamper.idle(15, Level.HIGH)
             await analyzer.arm(1)
             async with stamper.watch(frozenset({3, 15})) as edges:
                 streaming = asyncio.create_task(analyzer.stream(1, blocks.append))
-                await stamper.pulse(15, 100e-6)
+                await stamper.pulse(15, 100e-6, Level.LOW)
                 seen: list[Edge] = []
                 await host.infer(500)
                 async with asyncio.timeout(20):
@@ -117,7 +118,7 @@ async def test_energy_measured_through_the_drivers_is_the_true_energy(tmp_path: 
             await analyzer.output_off(1)
             host.line.close()
         truth = next(w for w in rack.seats["board-1"].truth.windows if w.opened_ticks is not None)
-        start = next(edge.ticks for edge in seen if edge.pin == 15 and edge.level == 1)
+        start = next(edge.ticks for edge in seen if edge.pin == 15 and edge.level == 0)
         opened, closed = [edge.ticks for edge in seen if edge.pin == 3 and edge.level == 0]
         assert (truth.opened_ticks, truth.closed_ticks) == (opened, closed)
         amps = np.concatenate([block.columns[Quantity.CURRENT] for block in blocks]).astype(float)
@@ -161,11 +162,13 @@ async def test_faults_of_the_timestamper_show_in_its_lines(tmp_path: Path) -> No
         stamper = rack.timestampers["stamps-1"]
         control = AsyncRackControl(rack.endpoints.control)
         async with stamps(stamper.port.link) as line:
-            line.write(b"id\nstart 0x8000\nbogus\nstart zz\npulse 3 10\n")
-            replies = await lines_until(line, 5)
-            assert replies[0].startswith("id labd-timestamper 1 serial=stamps-1 firmware=virtual-1 rate_hz=25000000 ")
+            line.write(b"id\nstart 0x8000\nbogus\nstart zz\npulse 3 10\npulse 15 10\nidle 15 2\npulse 15 0\n")
+            replies = await lines_until(line, 8)
+            assert replies[0].startswith("id labd-timestamper 2 serial=stamps-1 firmware=virtual-1 rate_hz=25000000 ")
             assert replies[1].startswith("ok start 0x8000 *")
             assert all(reply.startswith("err ") for reply in replies[2:])
+            line.write(b"idle 15 0\n")
+            assert (await lines_until(line, 1))[0].startswith("ok idle 15 0 *")
             await control.set_fault("stamps-1", "lost_line")
             line.write(b"pulse 15 10\n" * 3)
             numbers = [int(text.split()[1]) for text in await lines_until(line, 8) if text.startswith("e ")]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from labd.virtual.n6705c import N6705C
 from labd.virtual.n6705c_channel import Questionable
+from labd.virtual.scpi_server import Fault
 from labd.virtual.world import RackClock
 from tests.virtual.loads import SquareLoad
 
@@ -50,6 +51,11 @@ async def rack(*, speed: float = 50.0, high_a: float = 0.02) -> AsyncIterator[tu
     loads = {number: SquareLoad(clock, low_a=0.01, high_a=high_a) for number in (1, 2)}
     async with N6705C(clock, loads, seed=5).serve() as sim:
         yield sim, clock
+
+
+def pulse(sim: N6705C, at_s: float, width_s: float = 10e-6) -> None:
+    sim.drive_trigger(0, at_s)
+    sim.drive_trigger(1, at_s + width_s)
 
 
 async def rack_time(clock: RackClock, seconds: float) -> None:
@@ -156,7 +162,7 @@ async def test_a_log_waits_for_its_trigger_and_then_holds_the_means_of_its_perio
         assert await client.ask("FETC:ELOG? 10,(@1)") == ""
         assert await client.ask("MEAS:VOLT? (@1);*OPC?") == "1"
         assert await client.error() == -221
-        sim.trigger(clock.now())
+        pulse(sim, clock.now())
         assert await client.ask("FETC:ELOG? 10,(@1)") == ""
         client.send("*TRG")
         await rack_time(clock, 2)
@@ -167,6 +173,68 @@ async def test_a_log_waits_for_its_trigger_and_then_holds_the_means_of_its_perio
         assert np.mean(rest) == pytest.approx(0.015, rel=0.05)
         client.send("ABOR:ELOG (@1)")
         assert await client.ask("FETC:ELOG? 5,(@1);*OPC?") == "1"
+
+
+async def armed(client: Client) -> None:
+    client.send("SENS:ELOG:FUNC:CURR ON,(@1)", "SENS:ELOG:PER 0.01024,(@1)", "TRIG:ELOG:SOUR EXT,(@1)")
+    client.send("INIT:ELOG (@1)")
+    assert await client.error() == 0
+
+
+async def logged(client: Client) -> int:
+    """How many records have come since the last question."""
+    answer = await client.ask("FETC:ELOG? 100000,(@1)")
+    return len(answer.split(",")) if answer else 0
+
+
+@pytest.mark.parametrize(("width_s", "starts"), [(1.9e-6, False), (2e-6, True)])
+async def test_a_log_starts_at_the_fall_of_a_low_pulse_of_two_microseconds(width_s: float, starts: bool) -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        await armed(client)
+        pulse(sim, clock.now(), width_s)
+        await rack_time(clock, 2)
+        assert (await logged(client) > 0) is starts
+
+
+async def test_a_line_that_stays_low_starts_a_log_at_its_fall() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        await armed(client)
+        sim.drive_trigger(0, fell_s := clock.now())
+        await rack_time(clock, 3)
+        asked_s = clock.now()
+        assert await logged(client) >= int((asked_s - fell_s) / 0.01024) - 1
+
+
+async def test_a_high_pulse_on_a_low_line_starts_a_log_at_its_end() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        sim.drive_trigger(0, clock.now())
+        await armed(client)
+        await rack_time(clock, 2)
+        assert await logged(client) == 0  # low all the while: no edge, no trigger
+        sim.drive_trigger(1, rose_s := clock.now())
+        sim.drive_trigger(0, rose_s + 5.0)
+        await rack_time(clock, 10)
+        told_s = clock.now()
+        assert await logged(client) <= int((told_s + 1.0 - rose_s - 5.0) / 0.01024)
+
+
+async def test_a_line_that_is_low_starts_a_log_at_once_where_the_level_is_the_trigger() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        sim.faults.add(Fault.LEVEL_TRIGGER)
+        sim.drive_trigger(0, clock.now())
+        await armed(client)
+        await rack_time(clock, 2)
+        assert await logged(client) > 0
+
+
+async def test_a_pulse_before_a_log_was_initiated_does_not_start_it() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        sim.drive_trigger(0, clock.now())
+        sim.drive_trigger(1, clock.now())
+        pulse(sim, clock.now())
+        await armed(client)
+        await rack_time(clock, 2)
+        assert await logged(client) == 0
 
 
 async def test_the_fifo_forgets_what_is_not_fetched_in_20_s() -> None:
