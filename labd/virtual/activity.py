@@ -184,6 +184,20 @@ class ActivityRecord:
 
         return mean(amps), mean(volts)
 
+    def largest(self, edges_s: Floats) -> tuple[Floats, Floats]:
+        """Largest current [A] and voltage [V], without sign, at any moment of each interval; as `means`."""
+        starts, amps, volts = self._stretch(float(edges_s[0]), float(edges_s[-1]))
+        edges = edges_s - edges_s[0]
+        low = np.searchsorted(starts, edges[:-1], side="right") - 1
+        high = np.maximum(low + 1, np.searchsorted(starts, edges[1:], side="left"))
+        bounds = np.column_stack((low, high)).ravel()
+
+        def top(values: Floats) -> Floats:
+            found: Floats = np.maximum.reduceat(np.append(np.abs(values), 0.0), bounds)[::2]
+            return found
+
+        return top(amps), top(volts)
+
     def energy(self, from_s: float, to_s: float) -> float:
         """Exact energy between two rack times, J: the integral of voltage times current.
 

@@ -216,6 +216,11 @@ class Board:
         self._run()
         return self._consumption.record.means(edges_s)
 
+    def largest(self, edges_s: Floats) -> tuple[Floats, Floats]:
+        """Largest current [A] and voltage [V] between consecutive edges; see `Load.largest`."""
+        self._run()
+        return self._consumption.record.largest(edges_s)
+
     def terminal(self, at_s: float) -> tuple[float, float, bool]:
         """True voltage [V], current [A], and whether the current limit regulates; see `Load.terminal`."""
         self._run()

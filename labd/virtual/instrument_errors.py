@@ -143,23 +143,26 @@ def observe(
     Returns:
         Current [A] and voltage [V], float32 of shape (count,).
     """
-    edges = (
-        start_s
-        + errors.start_offset_s
-        + errors.period_s(period_s) * np.arange(first, first + count + 1, dtype=np.float64)
-    )
-    current, voltage = load_means(edges)
+    current, voltage = load_means(sample_edges(errors, start_s, period_s, first, count))
     current = current * (1.0 + errors.gain_current) + errors.offset_current_a
     voltage = voltage * (1.0 + errors.gain_voltage) + errors.offset_voltage_v
     return (
-        _digitize(current, noise=errors.noise_current_a, lsb=errors.lsb_current_a, rng=rng),
-        _digitize(voltage, noise=errors.noise_voltage_v, lsb=errors.lsb_voltage_v, rng=rng),
+        digitized(current, noise=errors.noise_current_a, lsb=errors.lsb_current_a, rng=rng).astype(np.float32),
+        digitized(voltage, noise=errors.noise_voltage_v, lsb=errors.lsb_voltage_v, rng=rng).astype(np.float32),
     )
 
 
-def _digitize(value: Floats, *, noise: float, lsb: float, rng: np.random.Generator) -> Samples:
+def sample_edges(errors: AnalyzerErrors, start_s: float, period_s: float, first: int, count: int) -> Floats:
+    """Rack times between which samples `first` to `first + count` lie, s, shape (count + 1,); see `observe`."""
+    index = np.arange(first, first + count + 1, dtype=np.float64)
+    edges: Floats = start_s + errors.start_offset_s + errors.period_s(period_s) * index
+    return edges
+
+
+def digitized(value: Floats, *, noise: float, lsb: float, rng: np.random.Generator) -> Floats:
+    """Add white noise of this standard deviation and round to steps of `lsb`; 0 for neither."""
     if noise:
         value = value + rng.normal(0.0, noise, size=len(value))
     if lsb:
         value = np.rint(value / lsb) * lsb
-    return value.astype(np.float32)
+    return value

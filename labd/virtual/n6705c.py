@@ -230,6 +230,16 @@ class N6705C:
         self._switch(
             "SENSe:ELOG:FUNCtion:VOLTage", lambda c, on: setattr(c.log, "voltage", on), lambda c: c.log.voltage
         )
+        self._switch(
+            "SENSe:ELOG:FUNCtion:CURRent:MINMax",
+            lambda c, on: setattr(c.log, "current_extremes", on),
+            lambda c: c.log.current_extremes,
+        )
+        self._switch(
+            "SENSe:ELOG:FUNCtion:VOLTage:MINMax",
+            lambda c, on: setattr(c.log, "voltage_extremes", on),
+            lambda c: c.log.voltage_extremes,
+        )
         self._level(
             "SENSe:ELOG:PERiod", ("S", PARAMETER_PERIOD_S, PERIOD_MAX_S), self._set_period, lambda c: c.log_period_s
         )

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Accuracy
-from labd.virtual.instrument_errors import AnalyzerErrors, AnalyzerSpec, observe
+from labd.virtual.converter import Ends, Stretch, averaged, tracked
+from labd.virtual.instrument_errors import AnalyzerErrors, AnalyzerSpec
 from labd.virtual.scpi import ScpiError
 from labd.virtual.world import Load, RackClock
 
@@ -82,6 +83,8 @@ class LogSettings:
 
     current: bool = False
     voltage: bool = False
+    current_extremes: bool = False
+    voltage_extremes: bool = False
     period_s: float = 0.1
     current_range: int = -1
     voltage_range: int = -1
@@ -90,7 +93,7 @@ class LogSettings:
     @property
     def parameters(self) -> int:
         """How many parameters one record holds."""
-        return int(self.current) + int(self.voltage)
+        return self.current * (1 + 2 * self.current_extremes) + self.voltage * (1 + 2 * self.voltage_extremes)
 
 
 @dataclass(slots=True)
@@ -373,7 +376,8 @@ class Channel:
             overwritten: Pretend that all that waits in the FIFO was overwritten before it was read.
 
         Returns:
-            Records as float32 of shape (n, parameters), current before voltage; whether records were lost before them.
+            Records as float32 of shape (n, parameters), current before voltage, of each the mean, the least and the
+            largest; whether records were lost before them.
         """
         log = self._running
         if log is None:
@@ -389,21 +393,25 @@ class Channel:
         count = min(most, ended - log.read)
         if count <= 0:
             return np.empty((0, log.settings.parameters), np.float32), lost
-        current, voltage = observe(
-            self._load.means,
-            log.errors,
-            start_s=log.started_s,
-            period_s=period_s,
-            first=log.read,
-            count=count,
-            rng=log.rng,
-        )
+        stretch = Stretch(log.started_s, period_s, log.read, count)
         log.read += count
-        columns = []
-        if log.settings.current:
-            end = OVERRANGE * self.module.current[log.settings.current_range].range_max
-            columns.append(np.clip(current, -end, end))
-        if log.settings.voltage:
-            end = OVERRANGE * self.module.voltage[log.settings.voltage_range].range_max
-            columns.append(np.clip(voltage, -end, end))
-        return np.column_stack(columns), lost
+        return np.column_stack(self._columns(log, stretch)), lost
+
+    def _columns(self, log: _Log, stretch: Stretch) -> list[npt.NDArray[np.float32]]:
+        settings, module = log.settings, self.module
+        ends = Ends(
+            OVERRANGE * module.current[settings.current_range].range_max,
+            OVERRANGE * module.voltage[settings.voltage_range].range_max,
+        )
+        if not settings.current_extremes and not settings.voltage_extremes:
+            amps, volts = averaged(self._load, log.errors, ends, stretch, log.rng)
+            return [amps] * settings.current + [volts] * settings.voltage
+        columns: list[npt.NDArray[np.float32]] = []
+        current, voltage = tracked(self._load, log.errors, ends, stretch, log.rng)
+        for found, wanted, extremes in (
+            (current, settings.current, settings.current_extremes),
+            (voltage, settings.voltage, settings.voltage_extremes),
+        ):
+            columns += [found.mean] * wanted
+            columns += [found.least, found.largest] * (wanted and extremes)
+        return columns

@@ -59,6 +59,10 @@ class Load(Protocol):
         """
         ...
 
+    def largest(self, edges_s: Floats) -> tuple[Floats, Floats]:
+        """Largest true current [A] and voltage [V], without sign, at any moment of each interval; as `means`."""
+        ...
+
     def terminal(self, at_s: float) -> tuple[float, float, bool]:
         """True voltage [V] and current [A] at this moment, and whether the current limit regulates (CC)."""
         ...

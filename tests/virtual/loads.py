@@ -49,6 +49,11 @@ class SquareLoad:
         width = np.diff(edges_s)
         return np.diff(charge) / width, np.diff(flux) / width
 
+    def largest(self, edges_s: Floats) -> tuple[Floats, Floats]:
+        most_v = max(volt for _, volt, _ in self.fed)
+        count = len(edges_s) - 1
+        return np.full(count, max(abs(self.low_a), abs(self.high_a))), np.full(count, most_v)
+
     def terminal(self, at_s: float) -> tuple[float, float, bool]:
         _, volt, limit = self.fed[-1]
         if volt == 0:

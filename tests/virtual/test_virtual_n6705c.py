@@ -175,6 +175,27 @@ async def test_a_log_waits_for_its_trigger_and_then_holds_the_means_of_its_perio
         assert await client.ask("FETC:ELOG? 5,(@1);*OPC?") == "1"
 
 
+async def test_minimum_and_maximum_join_the_record_behind_the_mean() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        client.send("VOLT 3,(@1)", "OUTP ON,(@1)", "SENS:ELOG:FUNC:CURR ON,(@1)", "SENS:ELOG:FUNC:VOLT ON,(@1)")
+        client.send(
+            "SENS:ELOG:FUNC:CURR:MINM ON,(@1)", "SENS:ELOG:FUNC:VOLT:MINM ON,(@1)", "SENS:ELOG:CURR:RANG 0.1,(@1)"
+        )
+        assert float(await client.ask("SENS:ELOG:PER? (@1)")) >= 6 * 102.4e-6
+        client.send("SENS:SWE:TINT:RES RES40", "SENS:ELOG:PER 0.01024,(@1)", "TRIG:ELOG:SOUR IMM,(@1)")
+        client.send("INIT:ELOG (@1)")
+        await rack_time(clock, 2)
+        answer = await client.ask("FETC:ELOG? 50,(@1)")
+        records = np.array([float(text) for text in answer.split(",")]).reshape(-1, 6)
+        assert len(records) == 50
+        for mean, least, largest in (records[:, :3].T, records[:, 3:].T):
+            assert (least < mean).all()
+            assert (mean < largest).all()
+        # the load switches between 10 and 20 mA every 5 ms, so that each period sees both
+        assert records[:, 1] == pytest.approx(0.01, rel=0.05)
+        assert records[:, 2] == pytest.approx(0.02, rel=0.05)
+
+
 async def armed(client: Client) -> None:
     client.send("SENS:ELOG:FUNC:CURR ON,(@1)", "SENS:ELOG:PER 0.01024,(@1)", "TRIG:ELOG:SOUR EXT,(@1)")
     client.send("INIT:ELOG (@1)")
