@@ -67,6 +67,9 @@ __all__ = [
     "Level",
     "LimitError",
     "LineClosedError",
+    "Peak",
+    "PeakMeter",
+    "Peaks",
     "PowerAnalyzer",
     "PowerSupply",
     "ProtocolError",
@@ -293,6 +296,59 @@ class PowerAnalyzer(Protocol):
 
     async def stop(self, channel: int) -> None:
         """End the capture: `stream` delivers what the device still holds and returns. Harmless if none runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The largest reading of one quantity, without its sign, and the end of the range that it was read on, A or V.
+
+    A reading at the end or beyond says that it was at least so large: the range may have cut it off.
+    """
+
+    quantity: Quantity
+    largest: float
+    range_max: float
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the range may have cut it off."""
+        return self.largest >= self.range_max
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """What an analyzer read at most, between its samples too.
+
+    Args:
+        found: The quantities that it can watch.
+        records: How many records were looked at.
+        period_s: How long one of them is, s.
+    """
+
+    found: tuple[Peak, ...]
+    records: int
+    period_s: float
+
+
+@runtime_checkable
+class PeakMeter(PowerAnalyzer, Protocol):
+    """A power analyzer that sees the extremes of its converter's points, which the mean of a sample hides.
+
+    A watch is configured here, then armed, streamed and stopped as a capture is; its stream hands on no blocks. One
+    channel of an instrument watches at a time: whoever calls sees to it.
+    """
+
+    async def configure_peaks(self, channel: int, request: CaptureRequest) -> None:
+        """Prepare a watch on the ranges that `configure` would choose for the request. Raises as `configure` does."""
+        ...
+
+    def peaks(self, channel: int) -> Peaks:
+        """What the newest watch of this channel has read at most, after its stream has ended.
+
+        Raises:
+            DeviceError: none has ended, or it has missed something.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ from the same pages. Where the commands come from (guides: Keysight Operating an
 | `FORM REAL`, `FORM:BORD SWAP` | N6705C guide p. 286: float32 blocks, least significant byte first |
 | `SENS:SWE:TINT:RES` | N6700C guide p. 146 |
 | `SENS:ELOG:FUNC:CURR`, `SENS:ELOG:FUNC:VOLT` | N6700 user's guide p. 91 |
+| `SENS:ELOG:FUNC:CURR:MINM`, `SENS:ELOG:FUNC:VOLT:MINM` | N6700 user's guide p. 91; N6700C guide p. 145 |
 | `SENS:ELOG:PER` and its query | two public N6705 scripts |
 | `SENS:ELOG:CURR:RANG`, `SENS:ELOG:VOLT:RANG` | the attribute tables of two public IVI drivers of this family |
 | `TRIG:ELOG:SOUR` | two public scripts (IMM); N6700C guide p. 145 (BUS, EXT) |
@@ -24,7 +25,8 @@ from the same pages. Where the commands come from (guides: Keysight Operating an
 
 The guide gives the shortest log period as 102.4 µs times the parameters logged "at each interval", up to 24: that is
 read as all channels together, since one channel has six at most. So `channels` in the options says which channels may
-record at once, and the shortest period follows: 204.8 µs for voltage and current of one channel, 819.2 µs for four.
+record at once, and the shortest period follows: 204.8 µs for voltage and current of one channel, 942.08 µs for four,
+one of which may watch the peaks of its current meanwhile (nine parameters, on the raster of 40.96 µs).
 
 The guide says that records which are not read within about 20 s are overwritten, not how it tells. Two signs are
 taken: a backlog of nearly the whole FIFO at one visit, and -230 "Data corrupt or stale" in the error queue. From there
@@ -66,7 +68,7 @@ class N6705CDriver:
 
     def capability(self, options: N6705COptions) -> Capability:
         """Return what the used channels can do; the shortest period is that of all of them at once."""
-        parameters = 2 * len(options.channels)
+        parameters = n6781a.parameters_at_once(len(options.channels))
         period_min_s = n6781a.period_min_s(parameters)
         return Capability(
             supply=SupplyCapability(

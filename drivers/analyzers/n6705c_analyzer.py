@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from drivers.analyzers import n6781a
 from drivers.analyzers.elog import RECORD_ORDER, ElogReader
+from drivers.analyzers.elog_peaks import PeakReader
 from drivers.analyzers.n6705c_mainframe import TRIGGER_INPUT, Mainframe, N6705COptions
 from drivers.api import (
     BlockSink,
@@ -24,6 +25,7 @@ from drivers.api import (
     Column,
     DeviceError,
     LimitError,
+    Peaks,
     ProtocolError,
     Provenance,
     Quantity,
@@ -34,6 +36,8 @@ from drivers.scpi.session import Dialogue
 
 FETCH_MAX = 131_072
 """Most records asked for at once: 1 MB of voltage and current."""
+PEAK_PERIOD_S = 10.24e-3
+"""Period of a log of extremes: long, for they are tracked within it, and on both rasters."""
 _VISIT_S = 1.0
 _STREAM_DEADLINE_S = 15.0
 _BACKLOG_S = 0.5
@@ -48,7 +52,7 @@ _SOURCES = {TriggerSource.IMMEDIATE: "IMM", TriggerSource.EXTERNAL: "EXT"}
 class _Log:
     """A capture of one channel, from configure to the end of its stream."""
 
-    reader: ElogReader
+    reader: ElogReader | PeakReader
     capacity: int
     """Records in a FIFO that is nearly full."""
     pause_records: float
@@ -64,6 +68,7 @@ class LogChannels(Mainframe):
     def __init__(self, options: N6705COptions) -> None:
         super().__init__(options)
         self._logs: dict[int, _Log] = {}
+        self._watched: dict[int, PeakReader] = {}
 
     async def configure(self, channel: int, request: CaptureRequest) -> CaptureSetup:
         """Prepare an external data log. See `PowerAnalyzer.configure`.
@@ -72,6 +77,51 @@ class LogChannels(Mainframe):
             LimitError: a quantity or a size that no range of the module can record.
             DeviceError: the instrument refuses, or reads back another range than asked.
         """
+        ranges = self._ranges(channel, request)
+        parameters = n6781a.parameters_at_once(len(self.options.channels), len(ranges))
+        period_s = max(request.period_s or 0.0, n6781a.period_min_s(parameters))
+        true_s = await self._set_up(
+            channel, ranges, request.trigger, period_s=period_s, parameters=parameters, extremes=False
+        )
+        columns = tuple(
+            Column(quantity, SampleKind.MEAN, Provenance.MEASURED, chosen.accuracy(true_s))
+            for quantity, chosen in ranges.items()
+        )
+        reader = ElogReader({column.quantity: column.accuracy.range_max for column in columns})
+        self._logs[channel] = _log(reader, true_s)
+        return CaptureSetup(
+            period_s=true_s,
+            columns=columns,
+            clock_ppm=n6781a.CLOCK_PPM,
+            trigger_delay_max_s=n6781a.TRIGGER_DELAY_MAX_S,
+            trigger_input=TRIGGER_INPUT if request.trigger is TriggerSource.EXTERNAL else None,
+        )
+
+    async def configure_peaks(self, channel: int, request: CaptureRequest) -> None:
+        """Prepare a log of extremes, started at once. See `PeakMeter.configure_peaks`.
+
+        Beside other channels it logs the current alone, so that their logs keep their rate.
+        """
+        ranges = self._ranges(channel, request)
+        alone = len(self.options.channels) == 1
+        if not alone and Quantity.CURRENT in ranges:
+            ranges = {Quantity.CURRENT: ranges[Quantity.CURRENT]}
+        own = n6781a.EXTREME_PARAMETERS * len(ranges)
+        parameters = own if alone else n6781a.parameters_at_once(len(self.options.channels))
+        true_s = await self._set_up(
+            channel, ranges, TriggerSource.IMMEDIATE, period_s=PEAK_PERIOD_S, parameters=parameters, extremes=True
+        )
+        reader = PeakReader({quantity: chosen.range_max for quantity, chosen in ranges.items()}, true_s)
+        self._logs[channel] = _log(reader, true_s)
+        self._watched[channel] = reader
+
+    def peaks(self, channel: int) -> Peaks:
+        """What the newest watch has read at most. See `PeakMeter.peaks`."""
+        if channel not in self._watched or channel in self._logs:
+            raise DeviceError(f"{self.name(channel)}: no watch of peaks has ended")
+        return self._watched[channel].peaks(self.name(channel))
+
+    def _ranges(self, channel: int, request: CaptureRequest) -> dict[Quantity, n6781a.Range]:
         self.know(channel)
         sizes = {Quantity.CURRENT: request.current_max_a, Quantity.VOLTAGE: request.voltage_max_v}
         if not request.quantities or not sizes.keys() >= set(request.quantities):
@@ -82,19 +132,31 @@ class LogChannels(Mainframe):
             if found is None:
                 raise LimitError(f"{self.name(channel)}: no range for a {quantity} of {sizes[quantity]:g}")
             ranges[quantity] = found
-        parameters = len(ranges) * len(self.options.channels)
-        period_s = max(request.period_s or 0.0, n6781a.period_min_s(parameters))
+        return ranges
+
+    async def _set_up(
+        self,
+        channel: int,
+        ranges: Mapping[Quantity, n6781a.Range],
+        trigger: TriggerSource,
+        *,
+        period_s: float,
+        parameters: int,
+        extremes: bool,
+    ) -> float:
+        """Set a log up, and return the period that is read back, s."""
         resolution = "RES20" if n6781a.period_step_s(parameters) < 30e-6 else "RES40"
 
         def work(device: Dialogue) -> float:
             device.write(f"ABOR:ELOG (@{channel})")
             device.write(f"SENS:SWE:TINT:RES {resolution}")
             for quantity, node in _NODES.items():
-                device.write(f"SENS:ELOG:FUNC:{node} {'ON' if quantity in ranges else 'OFF'},(@{channel})")
+                device.write(f"SENS:ELOG:FUNC:{node} {_switch(quantity in ranges)},(@{channel})")
+                device.write(f"SENS:ELOG:FUNC:{node}:MINM {_switch(extremes and quantity in ranges)},(@{channel})")
             for quantity, chosen in ranges.items():
                 device.write(f"SENS:ELOG:{_NODES[quantity]}:RANG {chosen.range_max:g},(@{channel})")
             device.write(f"SENS:ELOG:PER {period_s:.9g},(@{channel})")
-            device.write(f"TRIG:ELOG:SOUR {_SOURCES[request.trigger]},(@{channel})")
+            device.write(f"TRIG:ELOG:SOUR {_SOURCES[trigger]},(@{channel})")
             device.raise_errors(f"configure channel {channel}")
             for quantity, chosen in ranges.items():
                 in_force = device.ask_number(f"SENS:ELOG:{_NODES[quantity]}:RANG? (@{channel})")
@@ -106,22 +168,7 @@ class LogChannels(Mainframe):
         true_s = await self.session.run(work)
         if not true_s > 0:
             raise ProtocolError(f"{self.name(channel)}: a log period of {true_s:g} s")
-        columns = tuple(
-            Column(quantity, SampleKind.MEAN, Provenance.MEASURED, chosen.accuracy(true_s))
-            for quantity, chosen in ranges.items()
-        )
-        self._logs[channel] = _Log(
-            reader=ElogReader({column.quantity: column.accuracy.range_max for column in columns}),
-            capacity=int(_FULL * n6781a.FIFO_S / true_s),
-            pause_records=_BACKLOG_S / true_s,
-        )
-        return CaptureSetup(
-            period_s=true_s,
-            columns=columns,
-            clock_ppm=n6781a.CLOCK_PPM,
-            trigger_delay_max_s=n6781a.TRIGGER_DELAY_MAX_S,
-            trigger_input=TRIGGER_INPUT if request.trigger is TriggerSource.EXTERNAL else None,
-        )
+        return true_s
 
     async def arm(self, channel: int) -> None:
         """Initiate the log. See `PowerAnalyzer.arm`; `DeviceError` if it was not configured."""
@@ -219,6 +266,14 @@ class LogChannels(Mainframe):
             log.reader.mark_overflow(first)
         _hand_on(log, held, sink)
         return log.reader.count - first, len(held) < most
+
+
+def _log(reader: ElogReader | PeakReader, period_s: float) -> _Log:
+    return _Log(reader, capacity=int(_FULL * n6781a.FIFO_S / period_s), pause_records=_BACKLOG_S / period_s)
+
+
+def _switch(on: bool) -> str:
+    return "ON" if on else "OFF"
 
 
 def _hand_on(log: _Log, payload: npt.NDArray[np.uint8], sink: BlockSink) -> None:

@@ -29,6 +29,8 @@ VOLTAGE_MAX_V = 20.4
 CURRENT_MAX_A = 3.06
 PARAMETER_PERIOD_S = 102.4e-6
 """Shortest period of the external data log, for each parameter that the mainframe logs (N6700C guide, p. 145)."""
+EXTREME_PARAMETERS = 3
+"""Parameters of a quantity that is logged with its extremes: mean, minimum and maximum (N6700C guide, p. 145)."""
 FIFO_S = 20.0
 """What the FIFO holds, "about 20 seconds" (N6700C guide, p. 143)."""
 SOURCE = (
@@ -75,6 +77,15 @@ def range_for(quantity: Quantity, largest: float) -> Range | None:
     return next((known for known in RANGES[quantity] if largest <= known.range_max), None)
 
 
+def parameters_at_once(channels: int, each: int = 2) -> int:
+    """Return how many parameters the mainframe logs at most with so many channels in use.
+
+    Every channel logs `each`, or one of them watches peaks meanwhile, which takes three of its current. A channel alone
+    never does both at once, so that its watch is in nobody's way.
+    """
+    return each if channels == 1 else each * (channels - 1) + EXTREME_PARAMETERS
+
+
 def period_step_s(parameters: int) -> float:
     """Return what log periods round to, s, for the number of parameters that the mainframe logs at once."""
     return 20.48e-6 if parameters <= 4 else 40.96e-6
@@ -82,4 +93,5 @@ def period_step_s(parameters: int) -> float:
 
 def period_min_s(parameters: int) -> float:
     """Return the shortest log period, s, for the number of parameters that the mainframe logs at once."""
-    return PARAMETER_PERIOD_S * parameters
+    step_s = period_step_s(parameters)
+    return math.ceil(PARAMETER_PERIOD_S * parameters / step_s - 1e-9) * step_s

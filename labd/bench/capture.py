@@ -33,7 +33,7 @@ from labd.errors import LabError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 from labd.trace.journal import EdgeSeen, SyncPulse
-from labd.trace.meta import TraceMeta, Wiring
+from labd.trace.meta import Headroom, TraceMeta, Wiring
 from labd.trace.recorder import TraceRecorder
 from labd.trace.timing.edges import Polarity
 
@@ -68,18 +68,26 @@ class Capture:
 
 
 @asynccontextmanager
-async def capturing(run: Run, edges: EdgeSource) -> AsyncIterator[Capture]:
+async def capturing(
+    run: Run, edges: EdgeSource, request: CaptureRequest, headroom: Headroom | None
+) -> AsyncIterator[Capture]:
     """Record the board's power inside the block, from before its first sample is needed until after the last.
 
     The trace is closed and sealed in the end whether the block succeeds or not: what was measured is never lost.
+
+    Args:
+        run: Whose capture it is.
+        edges: Who sees the edges.
+        request: What to ask of the analyzer.
+        headroom: What is known of the peaks; None if nothing is.
     """
-    measure, timing = _wiring(run)
+    measure, _ = _wiring(run)
     devices = run.bench.devices
     analyzer = await devices.analyzer(measure.instrument)
     identity = (await devices.instrument(measure.instrument)).identity
     async with within(ARM_S, Cause.INSTRUMENT_SILENT, "the analyzer did not take the settings of the capture"):
-        setup = await analyzer.configure(measure.channel, _request(run, measure, timing))
-    meta = _meta(run, setup, edges, identity)
+        setup = await analyzer.configure(measure.channel, request)
+    meta = _meta(run, setup, edges, identity).model_copy(update={"headroom": headroom})
     async with recording(meta, run.bench.database, run.bench.traces_dir) as recorder:
         run.trace = recorder.folder
         async with _streaming(run, analyzer, setup, recorder, edges) as capture:
@@ -102,7 +110,7 @@ async def _streaming(
         capture = Capture(recorder, stream)
         reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{recorder.folder.name}")
         try:
-            async with _while_streaming(stream):
+            async with while_streaming(stream):
                 yield capture
         except (LabError, DriverError, TimeoutError):
             capture.check()  # an analyzer that failed first tells more than what that made fail
@@ -111,14 +119,14 @@ async def _streaming(
             reporter.cancel()
             await asyncio.wait({reporter})
     finally:
-        await shielded(_stop(run, analyzer, stream), f"stop-{recorder.folder.name}")
+        await shielded(end_stream(run, analyzer, stream), f"stop-{recorder.folder.name}")
     if stream.cancelled():
         raise RunFailedError(Cause.INSTRUMENT_SILENT, f"the last samples did not come within {STOP_S:g} s")
     stream.result()
 
 
 @asynccontextmanager
-async def _while_streaming(stream: asyncio.Task[int]) -> AsyncIterator[None]:
+async def while_streaming(stream: asyncio.Task[int]) -> AsyncIterator[None]:
     """End the block with a `TimeoutError` as soon as the stream ends: what a window may last need not be waited for."""
     async with asyncio.timeout(None) as guard:
 
@@ -141,8 +149,10 @@ def _wiring(run: Run) -> tuple[Measure, Timing]:
     return board.measure, board.timing
 
 
-def _request(run: Run, measure: Measure, timing: Timing) -> CaptureRequest:
+def capture_request(run: Run) -> CaptureRequest:
+    """What the run asks of the analyzer before anything is known of the board's peaks."""
     plan = run.plan
+    measure, timing = _wiring(run)
     return CaptureRequest(
         quantities=(Quantity.CURRENT, Quantity.VOLTAGE),
         period_s=plan.period_s,
@@ -241,7 +251,7 @@ async def _report(run: Run, recorder: TraceRecorder, setup: CaptureSetup) -> Non
         await asyncio.sleep(REPORT_S)
 
 
-async def _stop(run: Run, analyzer: PowerAnalyzer, stream: asyncio.Task[int] | None) -> None:
+async def end_stream(run: Run, analyzer: PowerAnalyzer, stream: asyncio.Task[int] | None) -> None:
     """Stop the analyzer and wait for its last samples; what the stream raised stays in its task."""
     measure, _ = _wiring(run)
     stopped = False

@@ -59,6 +59,7 @@ class _Slot:
     settings: config.Instrument
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     trigger: asyncio.Lock = field(default_factory=asyncio.Lock)
+    peaks: asyncio.Lock = field(default_factory=asyncio.Lock)
     device: Any = None
     close: AsyncExitStack | None = None
     state: InstrumentState | None = None
@@ -172,6 +173,12 @@ class Devices:
         async with AsyncExitStack() as held:
             for instrument_id in sorted(set(instrument_ids)):  # in one order, so that no two wait for each other
                 await held.enter_async_context(self._slot(instrument_id).trigger)
+            yield
+
+    @asynccontextmanager
+    async def watching_peaks(self, instrument_id: str) -> AsyncIterator[None]:
+        """Be the one who watches peaks with this instrument: a watch takes more of it than a capture."""
+        async with self._slot(instrument_id).peaks:
             yield
 
     def doubt(self, instrument_id: str) -> None:

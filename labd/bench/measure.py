@@ -10,6 +10,7 @@ from drivers.api import DriverError, Edge
 from labd.bench.capture import Capture, capturing
 from labd.bench.edges import EdgeLog, watching
 from labd.bench.failure import RunFailedError, failure_of
+from labd.bench.peaks import fitted
 from labd.bench.plan import SLOWEST_S
 from labd.bench.run import Run
 from labd.benchmarks import Mode
@@ -76,6 +77,7 @@ async def _performance(run: Run, dut: DutSession) -> None:
         return lap_duration_us(*_laps(answer)) / LAP_RATE_HZ
 
     pace = await _calibrate(run, dut, probe)
+    await run.enter(RunStep.MEASURE, inferences=pace.inferences)
     if (window_s := pace.inferences * pace.each_s) > LAP_SPAN_S:
         raise RunFailedError(
             Cause.DEADLINE_MISSED,
@@ -111,8 +113,12 @@ async def _energy(run: Run, dut: DutSession) -> None:
             await dut.infer(pace.inferences, 1, deadline_s=pace.deadline_s(1))
             return _span_s(await edges.window_since(mark), source.tick_rate_hz)
 
-        pace = await _calibrate(run, dut, probe)
-        async with capturing(run, source) as capture:
+        async def again(pace: Pace) -> float:
+            return await probe(_probe_pace(run, pace))
+
+        pace, fit = await fitted(run, lambda: _calibrate(run, dut, probe), again)
+        await run.enter(RunStep.MEASURE, inferences=pace.inferences)
+        async with capturing(run, source, fit.request, fit.headroom) as capture:
             with edges.journalled(capture.journal_edge):
                 for number in range(run.plan.trials):
                     capture.check()
@@ -179,21 +185,29 @@ async def _calibrate(run: Run, dut: DutSession, probe: Callable[[Pace], Awaitabl
     plan, benchmark = run.plan, run.plan.benchmark
     await run.enter(RunStep.CALIBRATE)
     await dut.load(benchmark.inputs().payload(0))
-    tells_s = min(PROBE_SHARE * plan.min_window_s, PROBE_MAX_S)
+    tells_s = _tells_s(run)
     pace = Pace(benchmark.min_inferences, SLOWEST_S)
     for _ in range(PROBES):
         length_s = await probe(pace)
         if length_s > 0 and (plan.inferences or length_s >= tells_s):
             each_s = length_s / pace.inferences
             needed = max(benchmark.min_inferences, math.ceil(MARGIN * plan.min_window_s / each_s))
-            pace = Pace(plan.inferences or needed, each_s)
-            await run.enter(RunStep.MEASURE, inferences=pace.inferences)
-            return pace
+            return Pace(plan.inferences or needed, each_s)
         grown = 2.0 * tells_s * pace.inferences / length_s if length_s > 0 else math.inf
         pace = Pace(math.ceil(min(10.0 * pace.inferences, grown)), max(length_s, tells_s) / pace.inferences)
     raise RunFailedError(
         Cause.WINDOW_SHORT, f"{pace.inferences} inferences took {length_s:.3g} s: too short to calibrate the window by"
     )
+
+
+def _tells_s(run: Run) -> float:
+    """Length of a window that tells how long an inference takes, s."""
+    return min(PROBE_SHARE * run.plan.min_window_s, PROBE_MAX_S)
+
+
+def _probe_pace(run: Run, pace: Pace) -> Pace:
+    """A window of that length, now that the pace is known."""
+    return Pace(max(run.plan.benchmark.min_inferences, math.ceil(_tells_s(run) / pace.each_s)), pace.each_s)
 
 
 async def _infer(run: Run, dut: DutSession, pace: Pace) -> InferResult:

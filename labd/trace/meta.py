@@ -87,6 +87,27 @@ class SyncLoad(BaseModel):
     switch_s: NotNegative = 2e-6
 
 
+class Headroom(BaseModel):
+    """How far the ranges reached beyond the largest readings of the probe window, between samples too.
+
+    Args:
+        current_peak_a: Largest current, without its sign, A.
+        current_range_a: End of the range that it was read on, which the trace was recorded on, A.
+        voltage_peak_v, voltage_range_v: Likewise the voltage, V; None if its peaks were not watched.
+        records: How many records were looked at.
+        record_s: How long one of them is, s.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    current_peak_a: NotNegative
+    current_range_a: Positive
+    voltage_peak_v: NotNegative | None = None
+    voltage_range_v: Positive | None = None
+    records: int = Field(ge=1)
+    record_s: Positive
+
+
 class TraceMeta(BaseModel):
     """What was recorded, with what, on what, and what is needed to score it.
 
@@ -119,6 +140,7 @@ class TraceMeta(BaseModel):
         trigger: What started the capture.
         sync_pin: Pin whose pulse started the capture; None if none did.
         sync_load: The load whose pulses are steps of the current; None if none is wired.
+        headroom: What is known of the peaks of the current; None if the analyzer does not see them, or was not asked.
         supply_voltage_v: Voltage that the board's supply was set to, as read back, V.
         firmware_sha256: Digest of the board's image; empty if it is not known.
         labd_version: Version of the recorder.
@@ -156,6 +178,7 @@ class TraceMeta(BaseModel):
     trigger: TriggerSource
     sync_pin: int | None = None
     sync_load: SyncLoad | None = None
+    headroom: Headroom | None = None
     supply_voltage_v: NotNegative
     firmware_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
     labd_version: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from labd.model.migrations import upgrade
 from labd.model.states import BoardState
 from labd.service.messages import JobSpec
 from labd.service.queue.work import LabWork
-from labd.virtual.config import demo_rack
+from labd.virtual.config import RackConfig, demo_rack
 from labd.virtual.endpoints import lab_toml
 from labd.virtual.lab import firmware_toml
 from labd.virtual.rack import VirtualRack
@@ -79,9 +79,11 @@ class TestBench:
 
 
 @asynccontextmanager
-async def bench_on_rack(folder: Path, *, speed: float = 8.0) -> AsyncIterator[TestBench]:
-    """The demo's rack at a speed that keeps tests short."""
-    async with VirtualRack(demo_rack(folder / "rack", speed=speed)) as rack:
+async def bench_on_rack(
+    folder: Path, *, speed: float = 8.0, change: Callable[[RackConfig], RackConfig] = lambda rack: rack
+) -> AsyncIterator[TestBench]:
+    """The demo's rack, changed, at a speed that keeps tests short."""
+    async with VirtualRack(change(demo_rack(folder / "rack", speed=speed))) as rack:
         head = f'[lab]\nname = "test"\ndata_dir = "{folder}/var"\n'
         path = folder / "lab.toml"
         path.write_text("\n".join([head, lab_toml(rack.config, rack.endpoints), firmware_toml(MANIFEST)]))

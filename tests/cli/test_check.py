@@ -24,7 +24,7 @@ def test_the_example_is_shown_as_tables() -> None:
         "psu-1:2 at 3 V",
         "3.6 V, 150 mA",
         "stamps-1 pin 1",
-        "every 819.2 µs",
+        "every 942.1 µs",
         "±50 ppm",
         "memory_kb = 640",
         "warned 10 min before",

@@ -17,6 +17,7 @@ from labd.config import Keep
 from labd.model import ledger_traces
 from labd.model.states import TraceState
 from labd.trace.journal import EdgeSeen, TrialEnded, TrialStarted
+from labd.trace.meta import Headroom
 from labd.trace.seal import seal
 from labd.trace.writer import TraceWriter
 from tests.cli.served import Ended, Served, ended, labctl, labctl_here, nowhere, served_lab
@@ -144,6 +145,7 @@ def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
         "1 trial",
         "1 marked",
         "clipped",
+        "not known: peaks between samples were not watched",
     ):
         assert words in shown.out, shown.out
     document = (labctl_here("trace", "show", str(folder), "--json")).document
@@ -154,6 +156,19 @@ def test_a_folder_is_shown_without_a_lab(tmp_path: Path) -> None:
     assert document["trials"] == [
         {"index": 0, "input": "7.bin", "inferences": 100, "edges": 2, "ended": True, "failure": ""}
     ]
+
+
+def test_a_folder_tells_how_far_its_range_reached_beyond_the_peaks(tmp_path: Path) -> None:
+    signal = make_signal(100)
+    headroom = Headroom(current_peak_a=0.032, current_range_a=0.1, records=105, record_s=10.24e-3)
+    writer = TraceWriter.create(tmp_path / "t", make_meta(quantities=signal).model_copy(update={"headroom": headroom}))
+    for block in cut(signal, [50]):
+        writer.write(block)
+    folder = writer.close().folder
+    shown = labctl_here("trace", "show", str(folder))
+    said = " ".join(shown.out.split())
+    assert "100 mA is 3.12 times the peak of 32 mA, in 105 records of 10.24 ms" in said, shown.out
+    assert labctl_here("trace", "show", str(folder), "--json").document["meta"]["headroom"]["current_peak_a"] == 0.032
 
 
 def test_a_folder_that_is_no_trace_is_status_1(tmp_path: Path) -> None:

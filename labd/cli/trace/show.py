@@ -111,6 +111,21 @@ def _document(folder: Path, trace: Trace) -> dict[str, Any]:
     }
 
 
+def _headroom(seen: dict[str, Any] | None) -> str:
+    """How far the ranges reach beyond what was read at most before the capture."""
+    if seen is None:
+        return "not known: peaks between samples were not watched"
+    parts = [_reach(seen["current_peak_a"], seen["current_range_a"], "A")]
+    if seen["voltage_peak_v"] is not None:
+        parts.append(_reach(seen["voltage_peak_v"], seen["voltage_range_v"], "V"))
+    return f"{', '.join(parts)}, in {counted(seen['records'], 'record')} of {quantity(seen['record_s'], 's')}"
+
+
+def _reach(peak: float, end: float, unit: str) -> str:
+    times = f"{end / peak:.3g} times" if peak > 0 else "far above"
+    return f"{quantity(end, unit)} is {times} the peak of {quantity(peak, unit)}"
+
+
 def _column(column: Column) -> dict[str, Any]:
     accuracy = column.accuracy
     return {
@@ -139,6 +154,7 @@ def _print_folder(document: dict[str, Any]) -> None:
         ("began", meta["started_at"]),
         ("lasts", f"{quantity(document['duration_s'], 's')}, {document['rows']:,} samples"),
         ("rate", f"{quantity(document['rate_hz'], 'Hz', 6)}, a sample every {quantity(meta['period_s'], 's')}"),
+        ("headroom", _headroom(meta.get("headroom"))),
         ("edges", str(document["edges"])),
         ("size", quantity(document["bytes"], "B")),
         ("labd", meta["labd_version"]),
