@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from drivers.analyzers.keysight_n6705c import DRIVER
+from drivers.analyzers.n6781a import NOISE_ASSUMED
 from drivers.api import (
     Block,
     ConnectError,
@@ -66,7 +67,9 @@ def test_driver_and_simulator_know_the_same_data_sheet() -> None:
     for quantity, ranges in ((Quantity.CURRENT, n6705c.N6781A.current), (Quantity.VOLTAGE, n6705c.N6781A.voltage)):
         for declared, simulated in zip(analyzer.ranges[quantity], ranges, strict=True):
             assert replace(declared, noise_rms=0.0) == replace(simulated, noise_rms=0.0)
-            assert declared.noise_rms == pytest.approx(simulated.noise_rms, rel=0.1)
+            # The noise of the currents is assumed, and larger than that of the simulated module; see n6781a.py.
+            times = NOISE_ASSUMED if quantity is Quantity.CURRENT else 1.0
+            assert declared.noise_rms == pytest.approx(times * simulated.noise_rms, rel=0.1)
     assert analyzer.clock_ppm == n6705c.N6781A.clock_ppm
 
 
