@@ -16,9 +16,8 @@ from enum import StrEnum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy.typing as npt
 from pydantic import BaseModel
 
 from drivers.capability import (
@@ -38,6 +37,9 @@ from drivers.capability import (
     TriggerInput,
     TriggerSource,
 )
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "Accuracy",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -45,3 +46,11 @@ class WallClock:
 
 
 WALL = WallClock()
+
+
+class HostClock(StrEnum):
+    """Whether the host's wall clock was disciplined when the trace began; it dates traces and times nothing."""
+
+    SYNCHRONISED = "synchronised"
+    UNSYNCHRONISED = "unsynchronised"
+    UNKNOWN = "unknown"

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from labd.benchmarks.inputs import Inputs
 
 
 class Mode(StrEnum):
@@ -25,26 +24,6 @@ class Mode(StrEnum):
     def image(self) -> Mode:
         """The mode that the firmware is built for: accuracy is taken with the performance image."""
         return Mode.ENERGY if self is Mode.ENERGY else Mode.PERFORMANCE
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """A benchmark's inputs as sent to the board, and their true classes.
-
-    Args:
-        data: int8 or uint8, shape (n, bytes an input).
-        labels: uint8, shape (n,).
-    """
-
-    data: npt.NDArray[np.int8]
-    labels: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def payload(self, index: int) -> bytes:
-        """The bytes that `db` loads for input `index`."""
-        return bytes(self.data[index].tobytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +54,9 @@ class Benchmark:
 
     def inputs(self) -> Inputs:
         """The benchmark's inputs, read once."""
-        return _read_inputs(self.id)
+        from labd.benchmarks.inputs import read_inputs  # noqa: PLC0415 - loads numpy, and clients only ask for names
 
-
-@cache
-def _read_inputs(benchmark_id: str) -> Inputs:
-    with (files(__name__) / benchmark_id / "inputs.npz").open("rb") as stream, np.load(stream) as arrays:
-        return Inputs(data=arrays["inputs"], labels=arrays["labels"])
+        return read_inputs(self.id)
 
 
 BENCHMARKS = {

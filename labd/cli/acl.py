@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from labd.cli.table import Exit, remarks
-from labd.config import load
+from labd.config.reading import load
 from labd.errors import ConfigError
 from labd.mqtt.acl import acl_file
 

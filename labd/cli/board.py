@@ -16,7 +16,7 @@ from labd.mqtt.client import LabClient
 from labd.service.health.messages import BoardDetail, BoardRef, BoardWithdrawal, CheckDocument
 from labd.service.messages import BoardDocument, Message
 
-app = typer.Typer(help="The boards of a lab.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 BoardId = Annotated[

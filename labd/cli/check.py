@@ -13,18 +13,8 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, counted, print_json, print_table, quantity, remarks
-from labd.config import (
-    Board,
-    Health,
-    Inspection,
-    Keep,
-    LabConfig,
-    Queue,
-    ReservationRules,
-    Store,
-    inspect,
-    trigger_wires,
-)
+from labd.config import Board, Health, Keep, LabConfig, Queue, ReservationRules, Store, trigger_wires
+from labd.config.reading import Inspection, inspect
 from labd.errors import ConfigError, Fault, LabError
 from labd.keep.s3 import open_archive
 

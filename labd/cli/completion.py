@@ -18,11 +18,7 @@ from labd.cli.connection import chosen
 from labd.errors import LabError
 from labd.model.states import JobState, ReservationState
 from labd.mqtt.client import LabClient
-from labd.service.health.messages import InstrumentPage, InstrumentQuery
 from labd.service.messages import JobQuery, JobSummary
-from labd.service.reservations.messages import ReservationPage, ReservationQuery
-from labd.service.sweeps.messages import SweepPage, SweepQuery
-from labd.service.traces.messages import TraceQuery
 
 DEADLINE_S = 1.0
 """Longest that a shell waits for the lab, s."""
@@ -54,6 +50,7 @@ def complete_tag(context: typer.Context, incomplete: str) -> list[Item]:
 
 def complete_instrument(context: typer.Context, incomplete: str) -> list[Item]:
     """Instruments of the lab."""
+    from labd.service.health.messages import InstrumentPage, InstrumentQuery
 
     async def work(lab: LabClient) -> Iterable[Item]:
         page = await lab.request("instrument.list", InstrumentQuery(), InstrumentPage)
@@ -64,6 +61,7 @@ def complete_instrument(context: typer.Context, incomplete: str) -> list[Item]:
 
 def complete_sweep(context: typer.Context, incomplete: str) -> list[Item]:
     """Sweeps of the lab."""
+    from labd.service.sweeps.messages import SweepPage, SweepQuery
 
     async def work(lab: LabClient) -> Iterable[Item]:
         page = await lab.request("sweep.list", SweepQuery(), SweepPage)
@@ -89,6 +87,7 @@ def complete_parked_job(context: typer.Context, incomplete: str) -> list[Item]:
 
 def complete_reservation(context: typer.Context, incomplete: str) -> list[Item]:
     """Reservations that have not ended."""
+    from labd.service.reservations.messages import ReservationPage, ReservationQuery
 
     async def work(lab: LabClient) -> Iterable[Item]:
         page = await lab.request("reservation.list", ReservationQuery(limit=MOST), ReservationPage)
@@ -100,9 +99,10 @@ def complete_reservation(context: typer.Context, incomplete: str) -> list[Item]:
 
 def complete_trace(context: typer.Context, incomplete: str) -> list[Item]:
     """The newest traces; where none begins like that, shells offer folders."""
+    from labd.service.traces.messages import TracePage, TraceQuery
 
     async def work(lab: LabClient) -> Iterable[Item]:
-        page = await lab.traces(TraceQuery(limit=MOST))
+        page = await lab.request("trace.list", TraceQuery(limit=MOST), TracePage)
         return [(trace.id, f"job {trace.job_id}, {trace.board_id}") for trace in page.traces]
 
     return _offered(context, incomplete, work)
@@ -115,7 +115,7 @@ def complete_benchmark(incomplete: str) -> list[Item]:
 
 def complete_verb(incomplete: str) -> list[Item]:
     """What a lab of this version can be asked."""
-    from labd.service.requests import VERBS  # noqa: PLC0415 - loads all of the service, for one option
+    from labd.service.requests import VERBS
 
     return [(verb, "") for verb in VERBS if verb.startswith(incomplete)]
 

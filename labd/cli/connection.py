@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from labd.cli.table import Exit, remarks
-from labd.config import EMBEDDED, Lab, LabConfig, Mqtt, load
+from labd.config import EMBEDDED, Lab, LabConfig, Mqtt
 from labd.errors import ConfigError, LabError, RequestError, UnreachableError
 from labd.mqtt.client import LabClient, NoAnswerError, connect
 from labd.mqtt.endpoint import Endpoint, endpoint
@@ -76,7 +76,7 @@ class Choice:
         Raises:
             ConfigError: no lab is named, or the broker's settings cannot be used.
         """
-        described = load(self.config) if self.config is not None else None
+        described = _read(self.config) if self.config is not None else None
         name = self.lab or (described.lab.name if described is not None else None)
         if name is None:
             remedy = "give --lab NAME, set LABCTL_LAB, or give --config with its lab.toml"
@@ -97,6 +97,12 @@ class Choice:
             remedy = "give --broker with the address that the daemon logs as broker_connected"
             raise ConfigError("the lab's broker is its daemon's own, on any free port", where="mqtt.url", remedy=remedy)
         return mqtt.model_copy(update=self.access)
+
+
+def _read(path: Path) -> LabConfig:
+    from labd.config.reading import load
+
+    return load(path)
 
 
 _ACCESS = ("user", "password_file", "ca", "cert", "key")

@@ -2,96 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from labd.app import serve
-from labd.cli.acl import acl
-from labd.cli.api import api
-from labd.cli.check import check, database_address
-from labd.cli.demo import demo
-from labd.cli.outputs_off import outputs_off
-from labd.cli.table import Exit, remarks, results
-from labd.cli.virtual import virtual
-from labd.config import load
-from labd.errors import ConfigError, LabError
-from labd.logs import configure
-from labd.model.migrations import upgrade
-from labd.occupancy import occupied
-
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-database = typer.Typer(no_args_is_help=True, help="The lab's database.")
-app.command()(check)
-app.command()(demo)
-app.command()(acl)
-app.command()(api)
-app.command("outputs-off")(outputs_off)
-app.add_typer(virtual, name="virtual")
-app.add_typer(database, name="db")
-
-LabFile = Annotated[Path, typer.Argument(help="The lab.toml of the rack.", show_default=False)]
+from labd.cli.lazy import LazyGroup
 
 
-@app.command()
-def run(path: LabFile) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; without a terminal, SIGHUP makes it read lab.toml again.
+class Commands(LazyGroup):
+    """All that `labd` can do."""
 
-    Exit status: 0 stopped, 1 it could not go on, 2 lab.toml cannot be used.
-    """
-    with _reported():
-        config = load(path)
-        configure(config.lab.log_level)
-        asyncio.run(serve(config, reread=partial(load, path.resolve())))
-
-
-@database.command("upgrade")
-def upgrade_database(path: LabFile) -> None:
-    """Bring the database to this version's schema; the daemon does so too when it starts.
-
-    Exit status: 0 done, 1 the database cannot be upgraded or a daemon has it, 2 lab.toml cannot be used.
-    """
-    with _reported():
-        config = load(path)
-        with occupied(config.lab.data_dir):
-            found, now = upgrade(config.database_url)
-        done = f"is at schema {now} already" if found == now else f"brought from schema {found or 'none'} to {now}"
-        results().print(f"{database_address(config)}: {done}", markup=False)
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn what labd raises on purpose into one clear message and an exit status."""
-    try:
-        yield
-    except ConfigError as error:
-        remarks().print(f"{error}\nlabd check shows each fault with its line", markup=False)
-        raise typer.Exit(Exit.USAGE) from error
-    except LabError as error:
-        remarks().print(str(error), markup=False)
-        raise typer.Exit(Exit.FAILED) from error
-    except ExceptionGroup as group:  # tasks that failed while the lab was at work
-        foreseen, others = group.split(LabError)
-        if foreseen is None or others is not None:
-            raise
-        for words in dict.fromkeys(map(str, _leaves(foreseen))):
-            remarks().print(words, markup=False)
-        raise typer.Exit(Exit.FAILED) from group
+    places = {  # noqa: RUF012 - a constant
+        "check": (
+            "labd.cli.check:check",
+            "Say what labd understands of a lab.toml, or every fault in it at once. Touches no device.",
+        ),
+        "demo": (
+            "labd.cli.demo:demo",
+            "Queue energy, performance and accuracy jobs on each of four virtual boards, and show what they measured.",
+        ),
+        "acl": ("labd.cli.acl:acl", "Print Mosquitto's ACL file for the users of lab.toml."),
+        "api": (
+            "labd.cli.api:api",
+            "Print the MQTT API as an AsyncAPI 3.0 document, with the JSON Schema of every message.",
+        ),
+        "outputs-off": (
+            "labd.cli.outputs_off:outputs_off",
+            "Switch off every output that feeds a board, and say of each whether it is off.",
+        ),
+        "run": (
+            "labd.cli.run:run",
+            "Run the daemon until SIGTERM or Ctrl-C; without a terminal, SIGHUP makes it read lab.toml again.",
+        ),
+        "virtual": ("labd.cli.virtual:virtual", "A rack with no hardware."),
+        "db": ("labd.cli.run:database", "The lab's database."),
+    }
 
 
-def _leaves(group: ExceptionGroup[LabError]) -> Iterator[LabError]:
-    for error in group.exceptions:
-        if isinstance(error, ExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def labd() -> None:
+    """The tool of the one who keeps the rack."""
 
 
 def main() -> None:
     """Entry point of `labd`."""
-    app()
+    app(prog_name="labd")

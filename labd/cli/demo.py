@@ -105,7 +105,7 @@ def demo(
     speed: Speed = 4.0,
     json: AsJson = False,
 ) -> None:
-    """Queue an energy, a performance and an accuracy job on each of four virtual boards, and show what they measured.
+    """Queue energy, performance and accuracy jobs on each of four virtual boards, and show what they measured.
 
     Exit status: 0 all jobs completed, 1 some did not, 2 the firmware is not built, 4 the lab could not be started.
     """

@@ -19,7 +19,7 @@ from labd.service.health.messages import (
 )
 from labd.service.messages import InstrumentDocument, Message
 
-app = typer.Typer(help="The instruments of a lab.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 InstrumentId = Annotated[

@@ -11,7 +11,7 @@ from labd.cli.table import counted, local_time, print_json, print_table, results
 from labd.service.lab_messages import DifferenceDocument, LabReload, LabResume, LabStop, ReloadDocument, StopReply
 from labd.service.messages import LabStatus
 
-app = typer.Typer(help="The lab as a whole.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 

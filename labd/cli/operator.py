@@ -11,32 +11,46 @@ from typing import Annotated
 
 import typer
 
-from labd.cli import board, instrument, job, reservation, session, sweep, trace
-from labd.cli import lab as the_lab
-from labd.cli.audit import audit
-from labd.cli.connection import chosen
-from labd.cli.top import top
+from labd.cli.lazy import LazyGroup
+
+
+class Commands(LazyGroup):
+    """All that `labctl` can do."""
+
+    places = {  # noqa: RUF012 - a constant
+        "top": (
+            "labd.cli.top:top",
+            "Show the lab live: boards, queue, throughput, reservations and what happened last. Ctrl-C ends it.",
+        ),
+        "audit": (
+            "labd.cli.audit:audit",
+            "Show who asked for what, and every state change with its reason and who caused it; newest first.",
+        ),
+        "submit": ("labd.cli.job:submit", "Short for `job submit`."),
+        "jobs": ("labd.cli.job:list_", "Short for `job list`."),
+        "reserve": (
+            "labd.cli.reservation:reserve",
+            "Reserve a board for yourself. It is yours at once if it is free, else after what runs on it.",
+        ),
+        "boards": ("labd.cli.board:list_", "Short for `board list`."),
+        "job": ("labd.cli.job:app", "Jobs of a lab."),
+        "board": ("labd.cli.board:app", "The boards of a lab."),
+        "instrument": ("labd.cli.instrument:app", "The instruments of a lab."),
+        "trace": ("labd.cli.trace:app", "Raw power traces of a lab."),
+        "lab": ("labd.cli.lab:app", "The lab as a whole."),
+        "reservation": ("labd.cli.reservation:app", "Boards held for people."),
+        "session": ("labd.cli.session:app", "Sessions that other runners have published."),
+        "sweep": ("labd.cli.sweep:app", "Sweeps: matrices of jobs, run once or on a cron line."),
+    }
+
 
 app = typer.Typer(
+    cls=Commands,
     name="labctl",
     help="Queue jobs in a lab, follow them, and pull their power traces.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(job.app, name="job")
-app.add_typer(board.app, name="board")
-app.add_typer(instrument.app, name="instrument")
-app.add_typer(trace.app, name="trace")
-app.add_typer(the_lab.app, name="lab")
-app.add_typer(reservation.app, name="reservation")
-app.add_typer(session.app, name="session")
-app.add_typer(sweep.app, name="sweep")
-app.command()(top)
-app.command()(audit)
-app.command("submit", help="Short for `job submit`.")(job.submit)
-app.command("jobs", help="Short for `job list`.")(job.list_)
-app.command("reserve")(reservation.reserve)
-app.command("boards", help="Short for `board list`.")(board.list_)
 
 
 @app.callback()
@@ -65,6 +79,8 @@ def connection(
     ] = 10.0,
 ) -> None:
     """Queue jobs in a lab, follow them, and pull their power traces."""
+    from labd.cli.connection import chosen
+
     context.obj = chosen(context.params)
 
 

@@ -11,7 +11,7 @@ import typer
 from drivers.api import driver_loaders
 from labd.bench.outputs import OutputResult, Outputs, switch_off, wired_outputs
 from labd.cli.table import Exit, counted, print_json, print_table, remarks
-from labd.config import Inspection, inspect
+from labd.config.reading import Inspection, inspect
 from labd.errors import ConfigError
 
 

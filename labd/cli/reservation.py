@@ -26,7 +26,7 @@ from labd.service.reservations.messages import (
     ReservationRequest,
 )
 
-app = typer.Typer(help="Boards held for people.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 LOOK_S = 0.5
 """Pause between two looks at a reservation that waits, s."""

@@ -11,12 +11,7 @@ from labd.cli.connection import stop
 from labd.cli.table import Exit, print_json, remarks
 from labd.errors import LabError
 
-app = typer.Typer(help="Sessions that other runners have published.", no_args_is_help=True)
-
-
-@app.callback()
-def sessions() -> None:
-    """Sessions that other runners have published."""
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -38,9 +33,8 @@ def score(
     Exit status: 0 every published window comes out at the printed digits, 1 one does not or a file is damaged,
     2 wrong usage.
     """
-    # these load scipy, which would slow down every other command
-    from labd.cli.session_view import print_session, session_document  # noqa: PLC0415
-    from labd.service.sessions.scoring import score_sessions  # noqa: PLC0415
+    from labd.cli.session_view import print_session, session_document
+    from labd.service.sessions.scoring import score_sessions
 
     try:
         scores = score_sessions(path)

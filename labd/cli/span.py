@@ -73,3 +73,19 @@ def past_time(text: str) -> datetime:
         return now - timedelta(seconds=span_s(text))
     except (ValueError, OverflowError, typer.BadParameter) as error:
         raise typer.BadParameter(f"{text!r} is no time: write 2h, 06:00 or 2026-05-01T06:00") from error
+
+
+def time_of(text: str) -> datetime:
+    """A deadline as people write it: RFC 3339, a local date and time, or a local time of day, the next one.
+
+    Raises:
+        typer.BadParameter: it is none of these.
+    """
+    try:
+        if len(text) <= len("hh:mm:ss"):
+            now = datetime.now().astimezone()
+            at = datetime.combine(now.date(), time.fromisoformat(text.zfill(5))).astimezone()
+            return at if at > now else (at.replace(tzinfo=None) + timedelta(days=1)).astimezone()
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise typer.BadParameter(f"deadline {text!r} is no time; write 2026-05-01T06:00:00Z or 06:00") from error

@@ -15,7 +15,7 @@ from labd.virtual.config import load_rack
 from labd.virtual.endpoints import lab_toml, read_endpoints
 from labd.virtual.rack import run_rack
 
-virtual = typer.Typer(no_args_is_help=True, help="A rack with no hardware.")
+virtual = typer.Typer(no_args_is_help=True)
 
 RackFile = Annotated[Path, typer.Argument(help="The rack.toml.", show_default=False)]
 Speed = Annotated[

@@ -1,12 +1,12 @@
 """`lab.toml`: frozen models of a rack, read with every fault told at once.
 
-`load` gives the models or raises with all faults; `inspect` gives faults, warnings and capabilities beside them.
+`load` of `labd.config.reading` gives the models or raises with all faults, and `inspect` gives faults, warnings and
+capabilities beside them; that loads all that devices can do, and the models alone do not.
 """
 
-from labd.config.changes import Changes, Difference, changes, fixed_changes
-from labd.config.endpoints import EMBEDDED
 from labd.config.live import LiveConfig
 from labd.config.models import (
+    EMBEDDED,
     Board,
     Firmware,
     Flash,
@@ -28,20 +28,16 @@ from labd.config.models import (
     Timing,
     User,
 )
-from labd.config.reading import Inspection, inspect, load
 from labd.config.sharing import resources_of, supply_resource
 from labd.config.triggers import trigger_wires
 
 __all__ = [
     "EMBEDDED",
     "Board",
-    "Changes",
-    "Difference",
     "Firmware",
     "Flash",
     "Health",
     "Http",
-    "Inspection",
     "Instrument",
     "Keep",
     "KeepRule",
@@ -58,10 +54,6 @@ __all__ = [
     "Supply",
     "Timing",
     "User",
-    "changes",
-    "fixed_changes",
-    "inspect",
-    "load",
     "resources_of",
     "supply_resource",
     "trigger_wires",

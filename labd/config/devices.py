@@ -10,9 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from drivers.api import Capability, Driver, DriverError, DriverLoader, Role
-from labd.config.findings import Finding, one_of
+from labd.config.findings import Finding, KeyPath, one_of
 from labd.config.models import Board, Instrument
-from labd.config.places import KeyPath
 from labd.config.shape import shape_findings
 
 Drivers = Mapping[str, DriverLoader]

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from labd.benchmarks import BENCHMARKS, Mode
 from labd.config.findings import Finding, one_of
-from labd.config.models import Board, Firmware, Http, Lab, Mqtt, Store
+from labd.config.models import EMBEDDED, Board, Firmware, Http, Lab, Mqtt, Store
 
-EMBEDDED = "embedded"
 """Broker address that makes the daemon start a broker of its own."""
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labd.config.findings import Finding
+from labd.config.findings import Finding, KeyPath
 from labd.config.models import Board
-from labd.config.places import KeyPath
 
 DERIVED = frozenset(
     {"id", "target", "tags", "supply", "analyzer", "timing", "edges", "serial", "flash", "limits"}

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from labd.config.places import KeyPath
+KeyPath = tuple[str | int, ...]
+"""Keys and indices from the top of a document to one of its values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 class Model(BaseModel):
     """Frozen, and no key that labd does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Lab(Model):
@@ -26,6 +26,10 @@ class Lab(Model):
     name: Name
     data_dir: Path = Path("var")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+EMBEDDED = "embedded"
+"""In place of a broker's address: the daemon's own."""
 
 
 class Mqtt(Model):
@@ -315,13 +319,13 @@ class LabConfig(Model):
     """The whole of `lab.toml`. Relative paths are taken from the folder of the file."""
 
     lab: Lab
-    mqtt: Mqtt = Mqtt()
-    store: Store = Store()
-    http: Http = Http()
-    keep: Keep = Keep()
-    queue: Queue = Queue()
-    health: Health = Health()
-    reservation: ReservationRules = ReservationRules()
+    mqtt: Mqtt = Field(default_factory=Mqtt)
+    store: Store = Field(default_factory=Store)
+    http: Http = Field(default_factory=Http)
+    keep: Keep = Field(default_factory=Keep)
+    queue: Queue = Field(default_factory=Queue)
+    health: Health = Field(default_factory=Health)
+    reservation: ReservationRules = Field(default_factory=ReservationRules)
     user: tuple[User, ...] = ()
     instrument: tuple[Instrument, ...] = ()
     board: tuple[Board, ...] = ()

@@ -10,8 +10,7 @@ import re
 import tomllib
 from typing import Any
 
-KeyPath = tuple[str | int, ...]
-"""Keys and indices from the top of a document to one of its values."""
+from labd.config.findings import KeyPath
 
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)$")
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
-from labd.config.findings import Finding, one_of
+from labd.config.findings import Finding, KeyPath, one_of
 from labd.config.models import (
     Board,
     Firmware,
@@ -29,7 +29,6 @@ from labd.config.models import (
     Store,
     User,
 )
-from labd.config.places import KeyPath
 
 Table = TypeVar("Table", bound=BaseModel)
 

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from labd.config.findings import Finding
+from labd.config.findings import Finding, KeyPath
 from labd.config.models import Board, Instrument
-from labd.config.places import KeyPath
 
 _Uses = Callable[[Board], Iterator[tuple[KeyPath, str]]]
 

@@ -11,9 +11,8 @@ from math import isclose
 
 from drivers.api import Capability, EdgeCapability, EdgeMethod, Quantity, Role, TriggerSource
 from labd.config.devices import Known
-from labd.config.findings import Finding, one_of
+from labd.config.findings import Finding, KeyPath, one_of
 from labd.config.models import Board, Measure, Timing
-from labd.config.places import KeyPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from sqlmodel import Session
 
 from labd.config import Keep
 from labd.errors import TraceError
-from labd.keep.retention import GB, Going, Way, age_limits, due, reclaim
+from labd.keep.retention import Going, Way, age_limits, due, reclaim
+from labd.keep.space import GB
 from labd.keep.store import TraceStore
 from labd.model import ledger_traces
 from labd.model.database import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import TypeAdapter, ValidationError
 
 from labd.errors import TraceError
-from labd.trace.meta import TraceId
+from labd.trace.names import TraceId
 
 _ID = TypeAdapter(TraceId)
 

@@ -14,13 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
 
 from labd.config import Keep, KeepRule
+from labd.keep.space import GB
 from labd.model.kept import AgeLimit, Kept
 from labd.model.states import RunState
-
-GB: Final = 1_000_000_000
 
 
 class Way(StrEnum):

@@ -15,8 +15,8 @@ from typing import Final
 
 from labd.config import Keep
 from labd.errors import StoreError
-from labd.keep.retention import GB
 
+GB: Final = 1_000_000_000
 AGAIN: Final = 1.1
 """How far above a watermark the free space must rise before it counts as above, as a factor."""
 

@@ -41,17 +41,6 @@ from labd.service.messages import (
     ProgressDocument,
     Reply,
 )
-from labd.service.queue.messages import WhyDocument
-from labd.service.traces.messages import (
-    Collected,
-    TraceCollection,
-    TraceDetails,
-    TracePage,
-    TracePin,
-    TraceQuery,
-    TraceRef,
-    TraceSummary,
-)
 
 Document = TypeVar("Document", bound=Message)
 Update = JobDocument | ProgressDocument | LabStatus | Offline
@@ -122,10 +111,6 @@ class LabClient:
         """Queue a parked job again. Raises as `request` does."""
         return await self.request("job.release", JobRef(id=job_id), JobAccepted)
 
-    async def why(self, job_id: int) -> WhyDocument:
-        """Why a job waits, and when it may start. Raises as `request` does."""
-        return await self.request("job.why", JobRef(id=job_id), WhyDocument)
-
     async def job(self, job_id: int) -> JobDocument:
         """The whole of one job. Raises as `request` does."""
         return await self.request("job.get", JobRef(id=job_id), JobDocument)
@@ -137,26 +122,6 @@ class LabClient:
     async def boards(self) -> BoardPage:
         """All boards. Raises as `request` does."""
         return await self.request("board.list", BoardQuery(), BoardPage)
-
-    async def traces(self, query: TraceQuery) -> TracePage:
-        """A page of traces, newest first. Raises as `request` does."""
-        return await self.request("trace.list", query, TracePage)
-
-    async def trace(self, trace_id: str) -> TraceDetails:
-        """All that the lab's record has of one trace. Raises as `request` does."""
-        return await self.request("trace.get", TraceRef(id=trace_id), TraceDetails)
-
-    async def pin(self, trace_id: str, reason: str) -> TraceSummary:
-        """Keep a trace from ever being removed. Raises as `request` does."""
-        return await self.request("trace.pin", TracePin(id=trace_id, reason=reason), TraceSummary)
-
-    async def unpin(self, trace_id: str) -> TraceSummary:
-        """Let the lab's rules hold for a trace again. Raises as `request` does."""
-        return await self.request("trace.unpin", TraceRef(id=trace_id), TraceSummary)
-
-    async def collect(self, *, dry_run: bool) -> Collected:
-        """Let go what has to go, or only tell what that is. Raises as `request` does."""
-        return await self.request("trace.gc", TraceCollection(dry_run=dry_run), Collected)
 
     async def request(self, verb: str, params: Message, answer: type[Document]) -> Document:
         """Ask once and wait for the answer.

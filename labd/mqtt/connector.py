@@ -7,14 +7,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import aiomqtt
-import structlog
 
 from labd.mqtt.endpoint import Endpoint, Inbox
 
 _UNSUPPORTED = 132
 """Reason code of a refusal for the protocol's version (MQTT 5.0, 3.2.2.2); the client library maps 3.1.1's 1 to it."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Connector:
@@ -26,7 +23,8 @@ class Connector:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._protocol = endpoint.speaks
+        self.protocol = endpoint.speaks
+        """What the broker speaks, as far as is known."""
 
     @asynccontextmanager
     async def connected(
@@ -43,16 +41,15 @@ class Connector:
             aiomqtt.MqttError: there is none to be had, or it was lost.
         """
         make = partial(self.endpoint.client, identifier=identifier, will=will, inbox=inbox)
-        client = make(protocol=self._protocol)
+        client = make(protocol=self.protocol)
         try:
             await client.__aenter__()
         except aiomqtt.MqttError as refused:
-            if self._protocol is not aiomqtt.ProtocolVersion.V5 or not _may_be_older(refused):
+            if self.protocol is not aiomqtt.ProtocolVersion.V5 or not _may_be_older(refused):
                 raise
             client = make(protocol=aiomqtt.ProtocolVersion.V311)
             await client.__aenter__()
-            self._protocol = aiomqtt.ProtocolVersion.V311
-            _log.info("mqtt_5_refused", broker=str(self.endpoint), using="3.1.1")
+            self.protocol = aiomqtt.ProtocolVersion.V311
         async with _entered(client):
             yield client
 

@@ -75,7 +75,8 @@ class MqttSession:
             while True:
                 try:
                     async with self._connected(hearing) as (client, telling):
-                        _log.info("broker_connected", broker=str(self._connector.endpoint))
+                        spoken = self._connector.protocol.name
+                        _log.info("broker_connected", broker=str(self._connector.endpoint), mqtt=spoken)
                         attempt = 0
                         await self._serve(client, telling)
                 except* aiomqtt.MqttError as lost:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 
 from labd.benchmarks import Mode
@@ -12,24 +11,10 @@ from labd.model.states import BoardState, JobState, LeasePurpose
 from labd.schedule.fairness import virtual_time
 from labd.schedule.fleet import instruments_of
 from labd.schedule.forecast import Forecast, forecast
+from labd.schedule.obstacle import Obstacle
 from labd.schedule.queue import Queue, Waiting
 from labd.schedule.snapshot import BoardNow, Holder, Snapshot
 from labd.schedule.turns import is_near, used_s
-
-
-class Obstacle(StrEnum):
-    """What stands between a job and a board."""
-
-    NONE = "none"  # the board is free: only the order of jobs stands before it
-    UNFIT = "unfit"  # it can never serve the job
-    AVOIDED = "avoided"  # the job failed on it, and others can serve it
-    BUSY = "busy"
-    RESERVED = "reserved"
-    CHECKED = "checked"
-    STATE = "state"  # suspect, quarantined, in maintenance or offline
-    RESOURCE = "resource"  # something that it shares is held
-    INSTRUMENT = "instrument"
-    SPACE = "space"  # no capture may start
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlmodel import Session
 
-from labd.config import Difference
+from labd.config.changes import Difference
 from labd.errors import ConflictError, RequestError
 from labd.model import ledger_lab
 from labd.service.access import Caller, Role

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from labd.benchmarks import Benchmark, Mode
+from labd.clock import HostClock
 from labd.keep.space import SpaceState
 from labd.model.causes import Cause
 from labd.model.states import (
@@ -24,9 +25,6 @@ from labd.model.states import (
     TraceState,
     TrialState,
 )
-from labd.schedule.grammar import canonical
-from labd.schedule.match import Requirement
-from labd.trace.meta import HostClock
 
 PAYLOAD_MAX_BYTES = 65_536
 """Largest request, bytes."""
@@ -44,7 +42,7 @@ Number = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
 class Message(BaseModel):
     """Frozen and strict; a key that labd does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 # --- requests -------------------------------------------------------------------------------------------------
@@ -112,19 +110,6 @@ class JobSpec(Message):
                 "trials": self.trials if self.trials is not None else benchmark.trials,
                 "min_window_s": self.min_window_s if self.min_window_s is not None else benchmark.min_window_s,
             }
-        )
-
-    @property
-    def requirement(self) -> Requirement:
-        """What the job asks of a board. Raises `ExpressionError` if `require` cannot be read."""
-        return Requirement(
-            benchmark=self.benchmark,
-            mode=self.mode,
-            board_id=self.board.id if self.board else None,
-            tags=frozenset(self.board.tags) if self.board else frozenset(),
-            voltage_v=self.voltage_v,
-            firmware=self.firmware.name if self.firmware else None,
-            require=canonical(self.require) if self.require else "",
         )
 
 

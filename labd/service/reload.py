@@ -20,7 +20,8 @@ from labd.bench.devices import Devices
 from labd.bench.emergency import darken
 from labd.bench.outputs import wired_outputs
 from labd.clock import Clock
-from labd.config import Board, Changes, LabConfig, LiveConfig, changes, fixed_changes, resources_of
+from labd.config import Board, LabConfig, LiveConfig, resources_of
+from labd.config.changes import Changes, changes, fixed_changes
 from labd.errors import ConfigError, ConflictError, RequestError
 from labd.model import ledger_lab
 from labd.model.database import Database

@@ -15,8 +15,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from drivers.api import Column, Identity, Quantity, TriggerSource
 from labd.benchmarks import Mode
+from labd.clock import HostClock as HostClock  # noqa: PLC0414 - as part of the format, it is found here too
 from labd.errors import TraceError
 from labd.trace.files import FileMissingError, TraceFiles, files_of
+from labd.trace.names import TraceId
 from labd.trace.timing.edges import Polarity
 
 META = "meta.json"
@@ -25,19 +27,8 @@ FORMAT: Literal[3] = 3
 FORMATS = (2, FORMAT)
 """Versions that can be read; one of format 2 has neither a sync load nor brackets."""
 
-TraceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")]
-"""Name of a trace and of its folder: it can never leave the store."""
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class HostClock(StrEnum):
-    """Whether the host's wall clock was disciplined when the trace began; it dates traces and times nothing."""
-
-    SYNCHRONISED = "synchronised"
-    UNSYNCHRONISED = "unsynchronised"
-    UNKNOWN = "unknown"
 
 
 class PowerSource(StrEnum):

@@ -15,7 +15,8 @@ from labd.bench.devices import Devices
 from labd.bench.progress import ProgressFeed
 from labd.bench.run import Bench
 from labd.benchmarks import Mode
-from labd.config import LabConfig, LiveConfig, load
+from labd.config import LabConfig, LiveConfig
+from labd.config.reading import load
 from labd.model import ledger, ledger_queue
 from labd.model.causes import Cause, Ending
 from labd.model.database import Database

@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from labd.cli import operator
+from labd.cli.lazy import LazyCommand
 from labd.cli.table import Exit
 from tests.cli.served import labctl_here, nowhere, served_lab
 from tests.end_to_end.labs import ROOT
@@ -53,7 +54,8 @@ NEVER_REFUSED = {
 
 def leaves(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     """Every command by its words."""
-    for name, command in getattr(group, "commands").items():  # noqa: B009 - typer's own click has no types
+    for name, found in getattr(group, "commands").items():  # noqa: B009 - typer's own click has no types
+        command = found.load() if isinstance(found, LazyCommand) else found
         if hasattr(command, "commands"):
             yield from leaves(command, (*path, name))
         else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +123,3 @@ async def test_a_trace_of_a_lab_is_drawn_where_it_lies(folder: Path, tmp_path: P
     assert out.read_bytes().startswith(b"<?xml")
     assert missing.status == 1
     assert "no-such-trace" in missing.err
-
-
-def test_other_commands_do_not_wait_for_matplotlib() -> None:
-    loads = "import sys, labd.cli.operator; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", loads], check=False).returncode == 0

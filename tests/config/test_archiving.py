@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labd.config import Store, inspect
-from labd.config.reading import Inspection
+from labd.config import Store
+from labd.config.reading import Inspection, inspect
 from tests.config.bench_drivers import DRIVERS
 
 GOOD = (Path(__file__).parent / "good.toml").read_text()

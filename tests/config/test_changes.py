@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labd.config import LabConfig, changes, fixed_changes, load, resources_of
+from labd.config import LabConfig, resources_of
+from labd.config.changes import changes, fixed_changes
+from labd.config.reading import load
 from tests.config.bench_drivers import DRIVERS
 
 GOOD = (Path(__file__).parent / "good.toml").read_text()

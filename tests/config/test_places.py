@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labd.config.places import KeyPath, Places, key_text
+from labd.config.findings import KeyPath
+from labd.config.places import Places, key_text
 
 TEXT = """\
 # a comment

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from labd.benchmarks import Mode
-from labd.config import LabConfig, inspect, load
+from labd.config import LabConfig
+from labd.config.reading import inspect, load
 from labd.errors import ConfigError, Fault
 from tests.config.bench_drivers import DRIVERS
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 
 from labd.benchmarks import Mode
-from labd.config import load
+from labd.config.reading import load
 from labd.errors import UnreachableError
 from labd.model.states import JobState
 from labd.mqtt.client import LabClient

@@ -15,6 +15,7 @@ from labd.model.causes import Cause
 from labd.model.states import JobState, RunStep, TraceState
 from labd.mqtt.client import LabClient
 from labd.service.messages import ProgressDocument
+from labd.service.traces.messages import TraceDetails, TraceRef
 from labd.trace.seal import verify
 from tests.end_to_end.labs import ENDED_S, Scene, ended, scene, spec
 from tests.keep.small_disk import fill_up, small_disk
@@ -44,7 +45,9 @@ async def space_is(one: Scene, state: SpaceState) -> None:
 async def closed(client: LabClient, trace_id: str) -> TraceState:
     """Wait until a trace is no longer open."""
     async with asyncio.timeout(ENDED_S):
-        while (state := (await client.trace(trace_id)).state) is TraceState.RECORDING:
+        while (
+            state := (await client.request("trace.get", TraceRef(id=trace_id), TraceDetails)).state
+        ) is TraceState.RECORDING:
             await asyncio.sleep(0.2)
         return state
 

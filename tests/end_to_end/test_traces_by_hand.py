@@ -18,7 +18,7 @@ import pytest
 from labd.benchmarks import Mode
 from labd.keep.archive import Archive
 from labd.model.states import JobState
-from labd.service.traces.messages import TraceDetails
+from labd.service.traces.messages import TraceDetails, TraceRef
 from labd.trace.export.formats import Format
 from labd.trace.seal import verify
 from tests.cli.served import Ended, ended, labctl, started
@@ -86,7 +86,7 @@ class Bench:
     async def trace_is(self, trace_id: str, state: Callable[[TraceDetails], bool]) -> TraceDetails:
         """Wait until the lab says so of a trace."""
         async with self.lab.client() as client, asyncio.timeout(WAIT_S):
-            while not state(found := await client.trace(trace_id)):
+            while not state(found := await client.request("trace.get", TraceRef(id=trace_id), TraceDetails)):
                 await asyncio.sleep(0.05)
             return found
 

@@ -15,8 +15,7 @@ from labd.errors import StoreError
 from labd.keep.collect import Collector
 from labd.keep.housekeeper import Housekeeper
 from labd.keep.reserve import NAME, Reserve
-from labd.keep.retention import GB
-from labd.keep.space import SpaceState, SpaceWatch
+from labd.keep.space import GB, SpaceState, SpaceWatch
 from labd.keep.store import TraceStore
 from labd.model.database import Database
 from labd.model.states import TraceState

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labd.config import Keep, KeepRule
-from labd.keep.retention import GB, Going, Way, age_limits, due, reclaim, rule_of
+from labd.keep.retention import Going, Way, age_limits, due, reclaim, rule_of
+from labd.keep.space import GB
 from labd.model.kept import Kept
 from labd.model.states import RunState
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from labd.config import Keep
 from labd.errors import StoreError
-from labd.keep.retention import GB
-from labd.keep.space import SpaceState, SpaceWatch, free_bytes, judge
+from labd.keep.space import GB, SpaceState, SpaceWatch, free_bytes, judge
 from tests.keep.small_disk import fill_up, small_disk
 
 KEEP = Keep(low_gb=5, critical_gb=2)

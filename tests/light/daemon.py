@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from labd.app import serve
-from labd.config import load
+from labd.config.reading import load
 from labd.logs import configure
 from tests.fast_clock import Anchor, FastClock
 from tests.light.vitals import keep_noting

@@ -12,8 +12,9 @@ from labd.benchmarks import Mode
 from labd.config.models import Queue as Rules
 from labd.model.states import BoardState, JobState, LeasePurpose
 from labd.schedule import forecast as playing
-from labd.schedule.explain import Explanation, Obstacle, why, why_not_waiting
+from labd.schedule.explain import Explanation, why, why_not_waiting
 from labd.schedule.match import Requirement
+from labd.schedule.obstacle import Obstacle
 from labd.schedule.snapshot import BoardNow, Holder, Snapshot
 from tests.schedule.simulation import Simulation, fleet, job
 

@@ -20,15 +20,21 @@ from labd.cli.completion import (
     complete_tag,
 )
 from labd.cli.connection import ask, connection_of, run
-from labd.cli.job.view import print_job, print_jobs
-from labd.cli.job.watch import watch_job
-from labd.cli.job.why import print_why, time_of
-from labd.cli.span import LENGTH, LONGEST_WAIT, check_limit, limit_s
+from labd.cli.span import LENGTH, LONGEST_WAIT, check_limit, limit_s, time_of
 from labd.cli.table import Exit, print_json, remarks, results
 from labd.model.states import JobState
-from labd.service.messages import NUMBER_MAX, BoardChoice, FirmwareChoice, JobAccepted, JobDocument, JobQuery, JobSpec
+from labd.service.messages import (
+    NUMBER_MAX,
+    BoardChoice,
+    FirmwareChoice,
+    JobAccepted,
+    JobDocument,
+    JobQuery,
+    JobRef,
+    JobSpec,
+)
 
-app = typer.Typer(help="Jobs of a lab.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -137,6 +143,8 @@ def list_(
     if json:
         print_json(page.model_dump(mode="json"))
         return
+    from labd.cli.job.view import print_jobs
+
     print_jobs(page.jobs)
     if page.next_before is not None:
         remarks().print(f"older jobs: labctl jobs --before {page.next_before}", markup=False)
@@ -149,6 +157,8 @@ def show(context: typer.Context, job_id: JobId, *, json: Json = False) -> None:
     if json:
         print_json(job.model_dump(mode="json"))
     else:
+        from labd.cli.job.view import print_job
+
         print_job(job)
 
 
@@ -208,7 +218,10 @@ def release(
 @app.command()
 def why(context: typer.Context, job_id: LiveJobId, *, json: Json = False) -> None:
     """Say why a job waits, what each board is to it, and when it may start."""
-    told = ask(context, lambda lab: lab.why(job_id))
+    from labd.cli.job.why import print_why
+    from labd.service.queue.messages import WhyDocument
+
+    told = ask(context, lambda lab: lab.request("job.why", JobRef(id=job_id), WhyDocument))
     if json:
         print_json(told.model_dump(mode="json"))
     else:
@@ -230,6 +243,8 @@ def _tell_queued(
 
 def _watched(context: typer.Context, job_id: int, within_s: float | None, *, json: bool) -> JobDocument:
     connection = connection_of(context)
+    from labd.cli.job.watch import watch_job
+
     return run(lambda: watch_job(connection, job_id, within_s, lines=json))
 
 
@@ -237,6 +252,8 @@ def _end(job: JobDocument, *, json: bool) -> typer.Exit:
     if json:
         print_json(job.model_dump(mode="json"))
     else:
+        from labd.cli.job.view import print_job
+
         print_job(job)
     return _status(job)
 

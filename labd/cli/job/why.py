@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
-
-import typer
-
 from labd.cli.table import counted, local_time, print_table, results
 from labd.service.queue.messages import StartDocument, WhyDocument
 
@@ -37,19 +33,3 @@ def _start(starts: StartDocument) -> str:
     if starts.exact:
         return f"it may start at {local_time(starts.at)}"
     return f"it starts after {local_time(starts.at)}: {starts.reason}"
-
-
-def time_of(text: str) -> datetime:
-    """A deadline as people write it: RFC 3339, a local date and time, or a local time of day, the next one.
-
-    Raises:
-        typer.BadParameter: it is none of these.
-    """
-    try:
-        if len(text) <= len("hh:mm:ss"):
-            now = datetime.now().astimezone()
-            at = datetime.combine(now.date(), time.fromisoformat(text.zfill(5))).astimezone()
-            return at if at > now else (at.replace(tzinfo=None) + timedelta(days=1)).astimezone()
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
-        raise typer.BadParameter(f"deadline {text!r} is no time; write 2026-05-01T06:00:00Z or 06:00") from error

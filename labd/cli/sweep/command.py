@@ -30,7 +30,7 @@ from labd.service.sweeps.messages import (
     SweepRef,
 )
 
-app = typer.Typer(help="Sweeps: matrices of jobs, run once or on a cron line.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from labd.config.findings import Finding
-from labd.config.places import KeyPath, Places, key_text, syntax_fault
+from labd.config.findings import Finding, KeyPath
+from labd.config.places import Places, key_text, syntax_fault
 from labd.config.shape import shape_findings
 from labd.errors import ConfigError, Fault
 from labd.service.sweeps.messages import SweepCreate

@@ -31,9 +31,8 @@ def report(
     """Show what a night of a sweep brought."""
     if out is not None and out.suffix not in (".html", ".md", ".json"):
         raise typer.BadParameter("end it with .html, .md or .json", param_hint="--out")
-    # these load scipy, which would slow down every other command
-    from labd.cli.sweep.report_view import show, write  # noqa: PLC0415
-    from labd.service.reports.messages import MorningReport, SweepReportQuery  # noqa: PLC0415
+    from labd.cli.sweep.report_view import show, write
+    from labd.service.reports.messages import MorningReport, SweepReportQuery
 
     query = SweepReportQuery(name=name, night=night)
     found = ask(context, lambda lab: lab.request("sweep.report", query, MorningReport))

@@ -18,7 +18,7 @@ _MARKS = {Mood.WELL: "✔", Mood.LOOK: "●", Mood.BAD: "✘"}
 def write(path: Path, found: MorningReport) -> None:
     """Write the report in the form that the path's suffix names; ends the command if the disk refuses it."""
     if path.suffix == ".html":
-        from labd.service.reports.page import page  # noqa: PLC0415 - loads matplotlib
+        from labd.service.reports.page import page
 
         text = page(found)
     else:

@@ -6,7 +6,7 @@ import typer
 
 from labd.cli.trace import import_, keep, list_, plot, pull, show, verify
 
-app = typer.Typer(help="Raw power traces of a lab.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 app.command("list")(list_.list_)
 app.command()(show.show)
 app.command()(pull.pull)
@@ -16,8 +16,3 @@ app.command()(keep.pin)
 app.command()(keep.unpin)
 app.command()(keep.gc)
 app.command("import")(import_.import_)
-
-
-@app.callback()
-def traces() -> None:
-    """Raw power traces of a lab."""

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from labd.cli.table import print_json, print_table, quantity, remarks
 from labd.errors import TraceError
 from labd.trace.export.formats import Format
+from labd.trace.export.placing import trial_span
+from labd.trace.export.selection import Selection, Span, select
+from labd.trace.export.writing import export
 from labd.trace.files import TraceFiles
-
-if TYPE_CHECKING:
-    from labd.trace.export.selection import Selection
-    from labd.trace.reader import Trace
+from labd.trace.reader import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,6 @@ def make_file(files: TraceFiles, form: Format, part: Part, out: Path) -> Exporte
     Raises:
         TraceError: the trace has no such part, the format cannot hold it, or the disk refuses the file.
     """
-    # these load the libraries of all formats, which would slow down every other command
-    from labd.trace.export.writing import export  # noqa: PLC0415
-    from labd.trace.reader import Trace  # noqa: PLC0415
-
     trace = Trace.open(files)
     selection = _selection(trace, part)
     path = out
@@ -98,9 +93,6 @@ def make_file(files: TraceFiles, form: Format, part: Part, out: Path) -> Exporte
 
 
 def _selection(trace: Trace, part: Part) -> Selection:
-    from labd.trace.export.placing import trial_span  # noqa: PLC0415
-    from labd.trace.export.selection import Span, select  # noqa: PLC0415
-
     span = None
     if part.trial is not None:
         span = trial_span(trace, part.trial, part.margin_s)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labd.cli.connection import Choice, connection_of, run, stop
 from labd.cli.table import print_json, print_table, quantity, results
-from labd.config import load
 from labd.errors import ConfigError, LabError
-from labd.service.sessions.inbox import put_into_inbox, unpack
 from labd.service.traces.messages import SessionImported, SessionRef
-from labd.trace.sessions.folders import find_sessions
-from labd.trace.sessions.published import Session
+
+if TYPE_CHECKING:
+    from labd.trace.sessions.published import Session
 
 LONGEST_S = 3600.0
 """Longest wait for the lab's answer: a session of 1 G samples takes some minutes."""
@@ -44,6 +43,10 @@ def import_(
 
     A session that was imported before gives the jobs that it has become then.
     """
+    from labd.config.reading import load
+    from labd.service.sessions.inbox import put_into_inbox
+    from labd.trace.sessions.folders import find_sessions
+
     choice: Choice = context.obj
     try:
         sessions = [session for path in paths for session in find_sessions(path)]
@@ -78,6 +81,8 @@ def import_(
 
 
 def _unpack(sessions: Sequence[Session], out: Path, *, json: bool) -> None:
+    from labd.service.sessions.inbox import unpack
+
     made = [(session.name, each) for session in sessions for each in unpack(session, out)]
     if json:
         traces = [

@@ -12,7 +12,7 @@ from labd.cli.connection import ask
 from labd.cli.table import Exit, counted, local_time, print_json, print_table, quantity, remarks, results
 from labd.keep.names import TraceIdError, checked_id
 from labd.keep.retention import Way
-from labd.service.traces.messages import Collected, GoingDocument, TraceSummary
+from labd.service.traces.messages import Collected, GoingDocument, TraceCollection, TracePin, TraceRef, TraceSummary
 
 
 def checked_name(name: str) -> str:
@@ -46,12 +46,14 @@ def pin(
     json: Json = False,
 ) -> None:
     """Keep a trace from ever being removed."""
-    _tell(ask(context, lambda lab: lab.pin(trace_id, reason)), json=json)
+    asked = TracePin(id=trace_id, reason=reason)
+    _tell(ask(context, lambda lab: lab.request("trace.pin", asked, TraceSummary)), json=json)
 
 
 def unpin(context: typer.Context, trace_id: TraceId, *, json: Json = False) -> None:
     """Let the lab's rules hold for a trace again."""
-    _tell(ask(context, lambda lab: lab.unpin(trace_id)), json=json)
+    asked = TraceRef(id=trace_id)
+    _tell(ask(context, lambda lab: lab.request("trace.unpin", asked, TraceSummary)), json=json)
 
 
 def gc(
@@ -63,15 +65,19 @@ def gc(
 ) -> None:
     """Let go now of what the rules in the lab's lab.toml let go; the lab itself does so every ten minutes."""
     if not dry_run and not yes and sys.stdin.isatty():
-        found = ask(context, lambda lab: lab.collect(dry_run=True))
+        found = _collected(context, dry_run=True)
         if found.count:
             _print_collected(found, remark=True)
             _confirm("Let them go?")
-    done = ask(context, lambda lab: lab.collect(dry_run=dry_run))
+    done = _collected(context, dry_run=dry_run)
     if json:
         print_json(done.model_dump(mode="json"))
     else:
         _print_collected(done, remark=False)
+
+
+def _collected(context: typer.Context, *, dry_run: bool) -> Collected:
+    return ask(context, lambda lab: lab.request("trace.gc", TraceCollection(dry_run=dry_run), Collected))
 
 
 def _confirm(question: str) -> None:

@@ -12,7 +12,7 @@ from labd.cli.connection import ask
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, remarks
 from labd.model.states import TraceState
 from labd.service.messages import NUMBER_MAX
-from labd.service.traces.messages import TraceQuery, TraceSummary
+from labd.service.traces.messages import TracePage, TraceQuery, TraceSummary
 
 
 def list_(
@@ -31,7 +31,7 @@ def list_(
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise typer.BadParameter(f"{fault['loc'][0]}: {fault['msg']}") from error
-    page = ask(context, lambda lab: lab.traces(query))
+    page = ask(context, lambda lab: lab.request("trace.list", query, TracePage))
     if json:
         print_json(page.model_dump(mode="json"))
         return

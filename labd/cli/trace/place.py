@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,10 @@ from labd.cli.connection import Choice
 from labd.errors import ConfigError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import LabClient
-from labd.trace.files import LocalFiles, TraceFiles
-from labd.trace.object_files import http_files
+from labd.service.traces.messages import TraceDetails, TraceRef
+
+if TYPE_CHECKING:
+    from labd.trace.files import TraceFiles
 
 Url = Annotated[
     str | None, typer.Option(envvar="LABCTL_TRACES", help="Where the lab serves traces, if not where it says.")
@@ -32,6 +34,9 @@ async def find_trace(choice: Choice, name: str, url: str | None) -> TraceFiles:
         ConfigError: no lab is named, or it does not say where it serves traces.
         UnreachableError: the lab does not answer.
     """
+    from labd.trace.files import LocalFiles
+    from labd.trace.object_files import http_files
+
     if is_folder(name):
         return LocalFiles(Path(name))
     try:
@@ -53,7 +58,7 @@ async def served_at(lab: LabClient, trace_id: str) -> str:
         RefusedError: it refuses the question.
         ConfigError: it does not say where it serves traces.
     """
-    trace = await lab.trace(trace_id)
+    trace = await lab.request("trace.get", TraceRef(id=trace_id), TraceDetails)
     if trace.url is None:
         why = f": {trace.reason}" if trace.reason else ""
         raise NotFoundError(f"the trace is {trace.state}{why}", where=trace_id, remedy="its scores stay: trace show")

@@ -15,14 +15,12 @@ from labd.cli.connection import run
 from labd.cli.table import print_json, results
 from labd.cli.trace.place import Url, find_trace
 from labd.errors import ConfigError
-from labd.trace.export.landing import landing
-from labd.trace.files import LocalFiles, TraceFiles
-from labd.trace.reader import Trace
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from labd.cli.picture.scene import Scene, Sight
+    from labd.trace.files import TraceFiles
 
 SUFFIXES = (".png", ".svg")
 SERVED_SCORED_MAX = 1_000_000
@@ -70,8 +68,10 @@ def plot(
         await asyncio.to_thread(draw_files, files)
 
     def draw_files(files: TraceFiles) -> None:
-        # these load scipy and matplotlib, which would slow down every other command
-        from labd.cli.picture import drawing, look, scene  # noqa: PLC0415
+        from labd.cli.picture import drawing, look, scene
+        from labd.trace.export.landing import landing
+        from labd.trace.files import LocalFiles
+        from labd.trace.reader import Trace
 
         sight: Sight = scene.WholeRun()
         if stretch is not None:

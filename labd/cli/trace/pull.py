@@ -9,24 +9,23 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labd.cli.bars import byte_bar
 from labd.cli.completion import complete_trace
 from labd.cli.connection import Connection, connection_of, run, stop
 from labd.cli.table import print_json, print_table, quantity, remarks
-from labd.cli.trace.download import Pulled, pull_trace
-from labd.cli.trace.export import Part, make_file, show_files
 from labd.cli.trace.place import Url, find_trace, is_folder, served_at
 from labd.errors import ConfigError, LabError, NotFoundError
 from labd.keep.names import TraceIdError, checked_id
 from labd.mqtt.client import LabClient
 from labd.service.messages import NUMBER_MAX
 from labd.trace.export.formats import Format
-from labd.trace.files import TraceFiles
-from labd.trace.object_files import http_files
+
+if TYPE_CHECKING:
+    from labd.cli.trace.download import Pulled
+    from labd.trace.files import TraceFiles
 
 
 class PullFormat(StrEnum):
@@ -79,6 +78,8 @@ def pull(
     if form is not PullFormat.FOLDER:
         if trial is not None and window is not None:
             raise typer.BadParameter("--window and --trial cannot go together")
+        from labd.cli.trace.export import Part, make_file, show_files
+
         part = Part(_window(window), trial, margin_s, rate_hz)
         sources = run(lambda: _sources(context, name, url))
         if len(sources) > 1 and not is_folder(str(out)):
@@ -96,6 +97,9 @@ def pull(
         raise typer.BadParameter("--window, --trial and --rate go with a --format that is not the folder")
     if not name.isdecimal():
         _check_pullable(name)
+    from labd.cli.bars import byte_bar
+    from labd.cli.trace.download import pull_trace
+
     connection = connection_of(context)
 
     async def work() -> list[Pulled]:
@@ -139,6 +143,8 @@ def _window(text: str | None) -> tuple[float | None, float | None] | None:
 
 async def _sources(context: typer.Context, name: str, url: str | None) -> list[TraceFiles]:
     """The traces that `name` means, where they lie."""
+    from labd.trace.object_files import http_files
+
     if name.isdecimal() and not await asyncio.to_thread(is_folder, name):
         return [http_files(each) for each in (await _urls(connection_of(context), name, url)).values()]
     return [await find_trace(context.obj, name, url)]

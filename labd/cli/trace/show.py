@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drivers.api import Column
 from labd.cli.completion import complete_trace
 from labd.cli.connection import ask, run
 from labd.cli.job.view import figures
@@ -15,8 +14,11 @@ from labd.cli.table import counted, local_time, print_json, print_table, quantit
 from labd.cli.trace.list_ import place
 from labd.cli.trace.place import is_folder
 from labd.keep.names import TraceIdError, checked_id
-from labd.service.traces.messages import TraceDetails
-from labd.trace.reader import Trace
+from labd.service.traces.messages import TraceDetails, TraceRef
+
+if TYPE_CHECKING:
+    from drivers.api import Column
+    from labd.trace.reader import Trace
 
 _UNITS = {"current": "A", "voltage": "V", "power": "W", "energy": "J"}
 _INTERVALS = 20
@@ -39,6 +41,8 @@ def show(
 ) -> None:
     """Show a trace: what the lab's record has of it, or of a folder what is in it. A folder needs no lab."""
     if is_folder(name):
+        from labd.trace.reader import Trace
+
         folder = Path(name)
 
         async def opened() -> dict[str, Any]:
@@ -54,7 +58,7 @@ def show(
         trace_id = checked_id(name)
     except TraceIdError as error:
         raise typer.BadParameter(f"{name[:256]!r} is neither a folder here nor the id of a trace") from error
-    details = ask(context, lambda lab: lab.trace(trace_id))
+    details = ask(context, lambda lab: lab.request("trace.get", TraceRef(id=trace_id), TraceDetails))
     if json:
         print_json(details.model_dump(mode="json"))
     else:

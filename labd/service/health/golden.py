@@ -25,6 +25,7 @@ from labd.model.tables import LIVE_JOBS, Job, Mark, Run, Score
 from labd.model.tables import Board as BoardRow
 from labd.schedule.health import GOLDEN_LAST, Golden, golden_drift
 from labd.service.messages import BoardChoice, JobSpec
+from labd.service.queue.requirement import requirement_of
 from labd.service.queue.work import estimate_of
 
 LABEL, GOLDEN = "labd.purpose", "golden"
@@ -149,7 +150,7 @@ def _submit(session: Session, *, config: LabConfig, board: Board, now: datetime)
         client=LABD,
         requester=LABD,
         priority=PRIORITY,
-        requirement=spec.requirement.canonical(),
+        requirement=requirement_of(spec).canonical(),
         estimate_s=estimate_of(spec, benchmark),
         spec=spec.filled(benchmark).model_dump(mode="json"),
         now=now,

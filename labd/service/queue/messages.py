@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from labd.model.states import JobState
-from labd.schedule.explain import Explanation, Obstacle
+from labd.schedule.obstacle import Obstacle
 from labd.service.messages import Message
 
 
@@ -47,32 +47,3 @@ class WhyDocument(Message):
     ahead: tuple[AheadDocument, ...]
     boards: tuple[OutlookDocument, ...]
     starts: StartDocument | None
-
-
-def why_document(explanation: Explanation) -> WhyDocument:
-    """An explanation as clients get it."""
-    starts = explanation.starts
-    return WhyDocument(
-        job_id=explanation.job_id,
-        state=explanation.state,
-        sentence=explanation.sentence,
-        place=explanation.place,
-        of=explanation.of,
-        ahead=tuple(
-            AheadDocument(requester=each.requester, waiting=each.waiting, lead_s=each.lead_s)
-            for each in explanation.ahead
-        ),
-        boards=tuple(
-            OutlookDocument(
-                board_id=each.board_id, obstacle=each.obstacle, reason=each.reason, until=_time(each.until_s)
-            )
-            for each in explanation.boards
-        ),
-        starts=None
-        if starts is None
-        else StartDocument(at=_time(starts.start_s), exact=starts.exact, reason=starts.reason),
-    )
-
-
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,13 +15,15 @@ from labd.errors import NotFoundError, RequestError, UnmatchableError
 from labd.model import ledger
 from labd.model.states import JobState, RunState
 from labd.model.tables import Run
+from labd.schedule.explain import Explanation
 from labd.schedule.match import can_ever_match
 from labd.service.access import Caller, Role
 from labd.service.documents import job_documents, job_summaries
 from labd.service.exchange import Asked, Change, Done, Query, Verb, heed_expiry, nothing, own
 from labd.service.lab import Lab
 from labd.service.messages import Envelope, JobAccepted, JobDocument, JobPage, JobQuery, JobRef, JobSpec, Message
-from labd.service.queue.messages import WhyDocument, why_document
+from labd.service.queue.messages import AheadDocument, OutlookDocument, StartDocument, WhyDocument
+from labd.service.queue.requirement import requirement_of
 from labd.service.queue.work import estimate_of
 
 
@@ -58,7 +61,7 @@ def submit_job(lab: Lab, session: Session, spec: JobSpec, asked: Asked) -> Done:
             where="params",
             remedy="try again when some have run, or raise queue.max_queued in lab.toml",
         )
-    requirement, config = spec.requirement, lab.config
+    requirement, config = requirement_of(spec), lab.config
     mismatch = can_ever_match(requirement, config, lab.granting.facts(config))
     if mismatch is not None:
         raise UnmatchableError(
@@ -126,7 +129,36 @@ class Why:
         """Why a job has not started. Raises `ValidationError`, `NotFoundError`, `StoreError`."""
         envelope = self.envelope.validate_json(payload)
         heed_expiry(caller.sender)
-        return why_document(await lab.explain(envelope.params.id)).model_dump(mode="json")
+        return _why_document(await lab.explain(envelope.params.id)).model_dump(mode="json")
+
+
+def _why_document(explanation: Explanation) -> WhyDocument:
+    """An explanation as clients get it."""
+    starts = explanation.starts
+    return WhyDocument(
+        job_id=explanation.job_id,
+        state=explanation.state,
+        sentence=explanation.sentence,
+        place=explanation.place,
+        of=explanation.of,
+        ahead=tuple(
+            AheadDocument(requester=each.requester, waiting=each.waiting, lead_s=each.lead_s)
+            for each in explanation.ahead
+        ),
+        boards=tuple(
+            OutlookDocument(
+                board_id=each.board_id, obstacle=each.obstacle, reason=each.reason, until=_time(each.until_s)
+            )
+            for each in explanation.boards
+        ),
+        starts=None
+        if starts is None
+        else StartDocument(at=_time(starts.start_s), exact=starts.exact, reason=starts.reason),
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 QUEUE_VERBS: Mapping[str, Verb] = {

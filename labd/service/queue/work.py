@@ -20,6 +20,7 @@ from labd.model.ledger_queue import Commission
 from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.match import Requirement
 from labd.service.messages import JobSpec
+from labd.service.queue.requirement import requirement_of
 
 
 class LabWork:
@@ -40,7 +41,7 @@ class LabWork:
 
     def requirement(self, job: Commission) -> Requirement:
         """What the job asks of a board. Raises `UnreadableJobError`."""
-        return _read(job)[0].requirement
+        return requirement_of(_read(job)[0])
 
     def estimate_s(self, job: Commission) -> float:
         """How long a run of the job should take, s. Raises `UnreadableJobError`."""
@@ -58,7 +59,7 @@ class LabWork:
         board = self._live.now.board_by_id(run.board_id)
         if board is None:  # reloaded between the start's commit and here
             return Ending(Cause.BOARD_REMOVED, f"{run.board_id} is not in lab.toml any more")
-        image = self._live.now.firmware_for(board, benchmark.id, spec.mode, spec.requirement.firmware)
+        image = self._live.now.firmware_for(board, benchmark.id, spec.mode, requirement_of(spec).firmware)
         if image is None:
             return Ending(Cause.FIRMWARE_MISSING, f"lab.toml names no {spec.mode.image} image for {board.target}")
         trials, min_window_s = _extent(spec, benchmark)

@@ -25,6 +25,7 @@ from labd.schedule.grammar import parse
 from labd.schedule.match import can_ever_match, candidates, refusal
 from labd.schedule.matrix import Axis, Boards, Cell, Matrix, Point, Value, expand, size
 from labd.service.messages import FirmwareChoice, JobSpec
+from labd.service.queue.requirement import requirement_of
 from labd.service.sweeps.builds import BuildError, build_for
 from labd.service.sweeps.messages import BoardPick, SweepSpec, Take
 from labd.service.sweeps.messages import Point as PointMessage
@@ -274,14 +275,14 @@ def _served(cell: Cell, spec: SweepSpec, config: LabConfig, facts: Facts) -> Pla
         "labels": spec.job.labels,
     }
     job = _job_spec({key: value for key, value in asked.items() if value is not None})
-    boards = [board.id] if board is not None else candidates(job.requirement, config, facts)
+    boards = [board.id] if board is not None else candidates(requirement_of(job), config, facts)
     if Axis.CLOCK_MHZ in values:
         try:
-            build = build_for(float(str(values[Axis.CLOCK_MHZ])), job.requirement, boards, config)
+            build = build_for(float(str(values[Axis.CLOCK_MHZ])), requirement_of(job), boards, config)
         except BuildError as error:
             return Refused(cell, "clock_mhz", error.message)
         job = job.model_copy(update={"firmware": FirmwareChoice(name=build)})
-        boards = [board.id] if board is not None else candidates(job.requirement, config, facts)
+        boards = [board.id] if board is not None else candidates(requirement_of(job), config, facts)
     if refused := _refusal(job, board, config, facts):
         return Refused(cell, *refused)
     filled = job.filled(benchmark)
@@ -310,9 +311,9 @@ def _job_spec(asked: Mapping[str, Any]) -> JobSpec:
 def _refusal(job: JobSpec, board: Board | None, config: LabConfig, facts: Facts) -> tuple[str, str] | None:
     """Key and reason if nobody can serve the job."""
     if board is None:
-        mismatch = can_ever_match(job.requirement, config, facts)
+        mismatch = can_ever_match(requirement_of(job), config, facts)
         return None if mismatch is None else (mismatch.field.split(".")[0], mismatch.message)
-    refused = refusal(job.requirement, board, config, facts[board.id])
+    refused = refusal(requirement_of(job), board, config, facts[board.id])
     return None if refused is None else (refused[0].split(".")[0], f"{board.id} {refused[1]}")
 
 

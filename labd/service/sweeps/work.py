@@ -12,6 +12,7 @@ from labd.schedule.match import Requirement, candidates
 from labd.schedule.matrix import in_order
 from labd.schedule.nights import Terms
 from labd.schedule.sweeper import NightPlan
+from labd.service.queue.requirement import requirement_of
 from labd.service.sweeps.messages import LABEL_CELL, LABEL_NIGHT, LABEL_SWEEP, SweepSpec
 from labd.service.sweeps.plan import PlannedCell, facts_of, plan, read_spec, resolved
 
@@ -82,6 +83,6 @@ def _job(planned: PlannedCell, sweep: str, night_id: int) -> CellJob:
         mode=spec.mode,
         spec=spec.model_dump(mode="json"),
         priority=spec.priority,
-        requirement=spec.requirement.canonical(),
+        requirement=requirement_of(spec).canonical(),
         estimate_s=planned.estimate_s,
     )

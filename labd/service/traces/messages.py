@@ -11,7 +11,7 @@ from labd.benchmarks import Mode
 from labd.keep.retention import Way
 from labd.model.states import RunState, TraceState
 from labd.service.messages import Id, Message, Number, ScoreDocument
-from labd.trace.meta import TraceId
+from labd.trace.names import TraceId
 
 
 class TraceQuery(Message):
