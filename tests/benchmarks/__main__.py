@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
+from tests.benchmarks.command_start import command_start
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.decision import decision
 from tests.benchmarks.figure import Better, Figure
@@ -31,6 +32,7 @@ from tests.benchmarks.utilisation import utilisation
 BENCHMARKS: Mapping[str, Callable[[], Awaitable[tuple[Figure, ...]]]] = {
     "capture_path": capture_path,
     "capture_memory": capture_memory,
+    "command_start": command_start,
     "submit_latency": submit_latency,
     "start_at_scale": start_at_scale,
     "reservations": reservations,

@@ -9,6 +9,7 @@ import pytest
 from tests.benchmarks.__main__ import document
 from tests.benchmarks.capture_memory import capture_memory
 from tests.benchmarks.capture_path import capture_path
+from tests.benchmarks.command_start import COMMANDS, command_start
 from tests.benchmarks.daemon_overhead import daemon_overhead
 from tests.benchmarks.decision import decision
 from tests.benchmarks.figure import Better, Figure
@@ -36,6 +37,12 @@ async def test_the_capture_path_is_measured() -> None:
 
 async def test_the_memory_of_a_capture_is_measured() -> None:
     check(await capture_memory(samples=300_000), "capture_memory")
+
+
+async def test_the_start_of_the_commands_is_measured() -> None:
+    figures = await command_start(rounds=1)
+    check(figures, *(f"start_{name}" for name in COMMANDS))
+    assert all(figure.value > 0 for figure in figures)
 
 
 async def test_the_latency_of_a_submit_is_measured() -> None:
