@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from labd.mqtt.endpoint import Endpoint
+from tests.deadline import HUNG_S
 
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 """Debian puts the broker where only root's path looks."""
@@ -46,7 +47,7 @@ class Mosquitto:
     async def start(self) -> None:
         """Start, and wait until it takes connections."""
         self._process = await asyncio.create_subprocess_exec(program("mosquitto"), "-c", str(self._config))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.endpoint.port)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-LINGER_S = 3.0
+LINGER_S = 30.0
 """How long things may take to go after a test, s: a thread that was told to end needs a moment."""
 
 

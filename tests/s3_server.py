@@ -22,11 +22,11 @@ from obstore.store import S3Store
 
 from labd.trace.object_files import CLIENT, RETRY
 from tests.brokers import free_port
+from tests.deadline import HUNG_S
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
-READY_S = 60.0
 ONCE: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 """For tests of what comes after the retries."""
 KEY, SECRET = "AKIATESTONLY", "a-secret-that-nobody-may-see"
@@ -52,7 +52,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + HUNG_S
         while not self._answers():
             assert self.process.poll() is None, "the S3 server has ended"
             assert time.monotonic() < deadline, "the S3 server does not answer"
@@ -68,12 +68,12 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         """Make a bucket; harmless if it is there."""
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=HUNG_S) as answer:
             assert answer.status == 200
 
     def open_uploads(self, bucket: str) -> int:
         """Multipart uploads that were begun and neither completed nor aborted."""
-        with urllib.request.urlopen(f"{self.endpoint}/{bucket}?uploads", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.endpoint}/{bucket}?uploads", timeout=HUNG_S) as answer:
             return int(answer.read().count(b"<Upload>"))
 
     def store(self, bucket: str, prefix: str = "", endpoint: str | None = None, retry: RetryConfig = RETRY) -> S3Store:
@@ -91,7 +91,7 @@ class S3Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/moto-api/", timeout=5):
+            with urllib.request.urlopen(f"{self.endpoint}/moto-api/", timeout=HUNG_S):
                 return True
         except HTTPError:
             return True

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from labd.clock import Clock
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor, FastClock
 
 START = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -16,7 +17,7 @@ async def test_a_day_passes_in_a_moment() -> None:
     began = time.monotonic()
     await clock.sleep(86_400)
     assert clock.now() - START >= timedelta(days=1)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < HUNG_S
 
 
 def test_one_that_is_made_later_from_the_same_anchor_shows_the_same_time() -> None:

@@ -13,6 +13,7 @@ import trustme
 
 from labd.mqtt.endpoint import Endpoint
 from tests.brokers import free_port, program
+from tests.deadline import HUNG_S
 
 
 class Proof(StrEnum):
@@ -73,7 +74,7 @@ async def guarded(folder: Path, acl: str, people: Iterable[str]) -> AsyncIterato
 
 
 async def _listening(port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HUNG_S):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -26,6 +26,7 @@ from labd.mqtt.topics import Topics
 from labd.service.access import Role
 from labd.service.requests import VERBS
 from tests.access.guarded import Guarded, Proof, guarded
+from tests.deadline import HUNG_S
 from tests.service.labs import config, open_lab
 
 TOPICS = Topics("bench-1")
@@ -33,7 +34,6 @@ PEOPLE = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "ada": Role.ADMIN}
 STRANGER = "mallory"
 """Has a password and a certificate, but no entry in lab.toml."""
 EVERYBODY = (*PEOPLE, STRANGER)
-WAIT_S = 20.0
 
 
 def with_users(folder: Path) -> LabConfig:
@@ -65,7 +65,7 @@ async def passed_by_broker(broker: Guarded, name: str, proof: Proof, topics: Ite
         for topic in topics:
             await publish(client, topic, b"{}")
         await publish(labd, f"{TOPICS.root}/end", b"{}")
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             async for message in labd.messages:
                 if message.topic.value == f"{TOPICS.root}/end":
                     return seen
@@ -118,7 +118,7 @@ async def test_labd_itself_refuses_what_a_broker_with_old_rules_lets_through(tmp
         session = MqttSession(lab, broker.endpoint("labd", Proof.CERTIFICATE), ProgressFeed())
         serving = asyncio.create_task(session.run())
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 await session.online.wait()
             passed: dict[str, set[str]] = {}
             for name in EVERYBODY:
@@ -141,7 +141,7 @@ async def asked_of_labd(endpoint: Endpoint, user: str | None) -> dict[str, str]:
         for verb in VERBS:
             payload = {"request_id": f"{user}-{verb}", "client": "x", "params": {"nonsense": True}}
             await publish(client, TOPICS.request(verb, user), json.dumps(payload))
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 message = await anext(aiter(client.messages))
             assert isinstance(message.payload, bytes)
             reply = json.loads(message.payload)
@@ -160,7 +160,7 @@ async def test_who_cannot_prove_a_name_does_not_come_in(tmp_path: Path, proof: P
             broker.authority.configure_trust(context)
             wrong = Endpoint("localhost", broker.ports[proof], context)
         with pytest.raises(aiomqtt.MqttError):
-            async with asyncio.timeout(WAIT_S), impatient(wrong.client()):
+            async with asyncio.timeout(HUNG_S), impatient(wrong.client()):
                 raise AssertionError("it was let in")
 
 

@@ -22,8 +22,8 @@ from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import InstrumentState
 from labd.model.tables import Instrument as Row
+from tests.deadline import HUNG_S
 
-SOON_S = 5.0
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -94,7 +94,7 @@ async def rack(folder: Path) -> AsyncIterator[tuple[Devices, SupplyDriver, Datab
 
 
 async def opened(driver: SupplyDriver, count: int) -> None:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(HUNG_S):
         while len(driver.opened) < count:
             await asyncio.sleep(0.005)
 
@@ -115,7 +115,7 @@ async def test_a_run_keeps_the_instrument_that_it_began_with_and_the_next_one_ge
         seen: list[str] = []
 
         async def run() -> None:
-            async with devices.in_use(["psu"], SOON_S):
+            async with devices.in_use(["psu"], HUNG_S):
                 await devices.instrument("psu")
                 begun.set()
                 await go.wait()
@@ -129,30 +129,30 @@ async def test_a_run_keeps_the_instrument_that_it_began_with_and_the_next_one_ge
         await devices.survey()
         assert (len(driver.opened), second.done()) == (1, False), "nobody is cut off"
         go.set()
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             await asyncio.gather(first, second)
         assert seen == ["here", "there"]
 
 
 async def test_a_change_that_is_taken_back_costs_nothing(tmp_path: Path) -> None:
     async with rack(tmp_path) as (devices, driver, _):
-        async with devices.in_use(["psu"], SOON_S):
+        async with devices.in_use(["psu"], HUNG_S):
             await devices.instrument("psu")
             devices.reconfigure([instrument("there")])
             devices.reconfigure([instrument("here")])
-        async with devices.in_use(["psu"], SOON_S):
+        async with devices.in_use(["psu"], HUNG_S):
             await devices.instrument("psu")
         assert len(driver.opened) == 1
 
 
 async def test_a_removed_instrument_goes_dark_when_its_run_has_ended(tmp_path: Path) -> None:
     async with rack(tmp_path) as (devices, driver, database):
-        async with devices.in_use(["psu"], SOON_S):
+        async with devices.in_use(["psu"], HUNG_S):
             await devices.instrument("psu")
             devices.reconfigure([], {"psu": frozenset({1, 2})})
             await devices.instrument("psu")
             assert not driver.opened[0].closed
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while not driver.opened[0].closed:
                 await asyncio.sleep(0.005)
             while (row := await database.read(lambda session: session.get_one(Row, "psu"))).reason == "":
@@ -165,7 +165,7 @@ async def test_a_removed_instrument_goes_dark_when_its_run_has_ended(tmp_path: P
 
 
 async def test_an_instrument_that_others_do_not_let_go_of_is_named(tmp_path: Path) -> None:
-    async with rack(tmp_path) as (devices, _, _), devices.in_use(["psu"], SOON_S):
+    async with rack(tmp_path) as (devices, _, _), devices.in_use(["psu"], HUNG_S):
         devices.reconfigure([instrument("there")])
         with pytest.raises(ConnectError, match="psu is still in use"):
             async with devices.in_use(["psu"], 0.02):

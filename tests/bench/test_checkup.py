@@ -14,6 +14,7 @@ from labd.benchmarks import Mode
 from labd.config import Board
 from labd.model.checks import CheckStep, Examination, Outcome
 from tests.bench.benches import TestBench, bench_on_rack
+from tests.deadline import HUNG_S
 from tests.faults.scene import BOARD, board_of, output_is_off, turn
 
 
@@ -135,7 +136,7 @@ async def test_a_dead_probe_is_the_boards(tmp_path: Path) -> None:
 async def test_a_check_that_is_cancelled_leaves_the_board_dark(tmp_path: Path) -> None:
     async with bench_on_rack(tmp_path) as bench:
         task = asyncio.create_task(examine(plan_of(bench), bench.bench), name="check")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HUNG_S):
             while output_is_off(bench):
                 await asyncio.sleep(0.005)
         task.cancel()

@@ -19,8 +19,7 @@ from labd.bench.emergency import EmergencyOff, darken
 from labd.config import LabConfig, LiveConfig
 from labd.model.database import Database
 from labd.model.migrations import upgrade
-
-SOON_S = 10.0
+from tests.deadline import HUNG_S
 
 
 class NameOptions(BaseModel):
@@ -125,7 +124,7 @@ async def refusing_lab(folder: Path, supplies: Supplies) -> AsyncIterator[Device
 
 
 async def dark(*supplies: Supply) -> None:
-    async with asyncio.timeout(SOON_S):
+    async with asyncio.timeout(HUNG_S):
         while any(supply.on for supply in supplies):
             await asyncio.sleep(0.01)
 
@@ -152,7 +151,7 @@ async def test_the_output_of_a_board_whose_reservation_ends_goes_off_all_the_sam
     async with refusing_lab(tmp_path, Supplies(one=one, two=two)) as devices:
         (first, *_) = LAB.board
         assert await darken(devices, first) is False, "it could not be reached"
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while 1 in one.on:
                 await asyncio.sleep(0.01)
     assert one.on == {2}, "only its own"

@@ -26,9 +26,8 @@ from labd.mqtt.endpoint import Endpoint
 from labd.mqtt.session import MqttSession
 from labd.service.lab import Lab
 from tests.brokers import Mosquitto, mosquitto
+from tests.deadline import HUNG_S
 from tests.service.labs import NOW, bring_up, open_lab
-
-WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Served:
         return "--broker", str(self.broker.endpoint), "--lab", "bench-1"
 
     async def online(self) -> None:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             await self.session.online.wait()
 
     async def start_run(self, job_id: int) -> int:
@@ -132,7 +131,7 @@ async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def labctl(*arguments: str) -> Ended:
     """Run `labctl` to its end."""
-    async with started(*arguments) as process, asyncio.timeout(WAIT_S):
+    async with started(*arguments) as process, asyncio.timeout(HUNG_S):
         return await ended(process)
 
 
@@ -147,7 +146,7 @@ def labctl_here(*arguments: str) -> Ended:
 
 async def ended(process: asyncio.subprocess.Process) -> Ended:
     """Wait for a `labctl` to end."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(HUNG_S):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())

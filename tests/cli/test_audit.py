@@ -14,6 +14,7 @@ import typer
 
 from labd.cli.span import past_time
 from tests.cli.served import labctl, labctl_here, served_lab, started
+from tests.deadline import HUNG_S
 
 
 async def test_who_asked_for_what_and_what_came_of_it(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ async def test_changes_are_told_as_they_happen(tmp_path: Path) -> None:
                         return
 
             hearing = asyncio.create_task(heard())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(HUNG_S):
                 while not hearing.done():  # events are not kept: changes are made until one is heard
                     number = (await labctl(*lab.options, "submit", "digits01", "energy", "--json")).document["job_id"]
                     await labctl(*lab.options, "job", "cancel", str(number))

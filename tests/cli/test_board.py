@@ -14,6 +14,7 @@ from labd.model.checks import CheckStep, Examination, Finding, Outcome
 from labd.model.states import BoardState, CheckTrigger
 from labd.model.tables import Board
 from tests.cli.served import Served, labctl, served_lab
+from tests.deadline import HUNG_S
 from tests.service.labs import NOW
 
 GOOD = Examination(
@@ -35,7 +36,7 @@ def check(session: Session, found: Examination) -> None:
 
 async def checked_when_asked(lab: Served, found: Examination) -> None:
     """Stand for the caretaker: check `b1` once that was asked for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HUNG_S):
         while (await lab.lab.database.read(lambda s: s.get_one(Board, "b1"))).check_trigger is None:
             await asyncio.sleep(0.05)
     await lab.lab.database.write(lambda session: check(session, found))

@@ -96,7 +96,6 @@ def test_an_import_of_a_folder_without_a_session_asks_no_lab(tmp_path: Path) -> 
     assert (told.status, str(tmp_path) in told.err) == (Exit.FAILED, True), told.err
 
 
-@pytest.mark.timeout(300)
 async def test_each_command_ends_with_3_when_the_lab_refuses(tmp_path: Path) -> None:
     refused = [
         words

@@ -11,6 +11,7 @@ from labd.cli.table import Exit
 from labd.model.causes import Cause
 from labd.model.states import RunStep
 from tests.cli.served import Served, ended, labctl, labctl_here, nowhere, served_lab, started
+from tests.deadline import HUNG_S
 
 ENERGY = {
     "windows": [{}, {}, {}, {}, {}],
@@ -126,7 +127,7 @@ async def test_watching_a_job_prints_every_news_as_a_line_and_ends_with_it(tmp_p
             assert watching.stdout is not None
             assert json.loads(await watching.stdout.readline())["kind"] == "job"
             step = 0
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HUNG_S):
                 while (news := json.loads(await watching.stdout.readline()))["kind"] != "progress":
                     # progress is not kept by the broker: it is told again until the watcher hears it
                     step += 1

@@ -13,6 +13,7 @@ import pytest
 from labd.cli import daemon, operator
 from labd.cli.lazy import LazyCommand
 from tests.cli.served import nowhere
+from tests.deadline import HUNG_S
 
 HEAVY = {
     "aiohttp",
@@ -32,8 +33,6 @@ HEAVY = {
     "structlog",
 }
 """What takes long to load, and is of no use to those who only ask."""
-HUNG_S = 120.0
-"""After so long a command that only has to start is stuck, s."""
 TOLD = "loaded: "
 PROGRAM = f"""
 import sys

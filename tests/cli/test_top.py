@@ -16,6 +16,7 @@ from labd.cli.top.view import view
 from labd.model.states import BoardState, RunStep
 from labd.service.messages import BoardDocument, EventDocument, Offline, ProgressDocument
 from tests.cli.served import served_lab, started
+from tests.deadline import HUNG_S
 
 NOW = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)
 WIDTH = 110
@@ -89,7 +90,7 @@ async def test_a_lab_that_is_not_there_is_an_error_and_not_an_empty_picture(tmp_
         async with started(
             "--broker", str(served.broker.endpoint), "--lab", "no-lab", "--timeout", "0.3", "top"
         ) as one:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HUNG_S):
                 _, err = await one.communicate()
         assert one.returncode == 4
         assert b"no-lab" in err

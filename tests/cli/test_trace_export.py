@@ -19,6 +19,7 @@ from labd.trace.reader import Trace
 from labd.trace.seal import seal
 from labd.web.server import serve_traces
 from tests.cli.served import Ended, labctl, labctl_here, served_lab
+from tests.deadline import HUNG_S
 from tests.trace.export.traces import D, I, V, recorded, same, signal, with_windows
 
 PERIOD_S = 204.8e-6
@@ -177,7 +178,7 @@ def test_a_shell_completes_the_format() -> None:
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HUNG_S,
         check=False,
     )
     assert ended.stdout.split() == ["hdf5"]

@@ -6,6 +6,8 @@ import asyncio
 import os
 import tty
 
+from tests.deadline import HUNG_S
+
 
 class PtyDevice:
     """Holds the device's side of a pty; `path` is the port that a driver opens.
@@ -35,7 +37,7 @@ class PtyDevice:
         assert os.write(self._master, data) == len(data)
 
     async def heard_bytes(self, count: int) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while len(self.heard) < count:
                 self._news.clear()
                 await self._news.wait()

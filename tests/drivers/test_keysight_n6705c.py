@@ -28,10 +28,12 @@ from drivers.api import (
     SupplyMode,
     TriggerSource,
 )
+from drivers.scpi import session
 from labd.virtual import n6705c
 from labd.virtual.n6705c_channel import Questionable
 from labd.virtual.scpi import Args, ScpiDevice
 from labd.virtual.scpi_server import ScpiServer
+from tests.deadline import HUNG_S
 from tests.drivers.n6705c_bench import LIMITS, REQUEST, Bench, bench, options, simulator
 
 
@@ -129,7 +131,7 @@ async def test_the_output_follows_and_its_status_tells() -> None:
 async def test_a_board_that_draws_too_much_is_switched_off_and_named() -> None:
     async with bench(low_a=0.5, high_a=0.6) as rack:
         await rack.power(1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while (status := await rack.device.supply_status(1)).mode is not SupplyMode.PROTECTED:
                 assert status.mode is SupplyMode.CC
         assert status.tripped == ("over_current",)
@@ -148,7 +150,7 @@ async def test_the_watchdog_acts_only_when_the_driver_is_gone() -> None:
             await device.arm_watchdog(1.0)
             await rack.pass_time(1.5)
             assert sim.outputs()[1].energized
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while sim.outputs()[1].energized:
                 await asyncio.sleep(0.02)
         assert sim.outputs()[1].tripped == Questionable.PROT
@@ -226,7 +228,7 @@ async def test_an_armed_capture_waits_for_the_trigger() -> None:
         await rack.device.configure(1, replace(REQUEST, trigger=TriggerSource.EXTERNAL))
         await rack.device.arm(1)
         blocks: list[Block] = []
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(HUNG_S), asyncio.TaskGroup() as group:
             stream = group.create_task(rack.device.stream(1, blocks.append))
             await rack.pass_time(3.0)
             assert not blocks
@@ -247,7 +249,7 @@ async def test_the_status_can_be_asked_while_it_records() -> None:
         assert np.isnan((await rack.device.supply_status(1)).voltage_v)
         came = asyncio.Event()
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(HUNG_S), asyncio.TaskGroup() as group:
             group.create_task(rack.device.stream(1, lambda block: loop.call_soon_threadsafe(came.set)))
             await came.wait()
             status = await rack.device.supply_status(1)
@@ -273,7 +275,7 @@ async def test_samples_that_waited_too_long_are_marked_as_overflow() -> None:
         await rack.device.arm(1)
         await rack.pass_time(25.0)
         blocks: list[Block] = []
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(HUNG_S), asyncio.TaskGroup() as group:
             group.create_task(rack.device.stream(1, blocks.append))
             await rack.pass_time(10.0)
             await rack.device.stop(1)
@@ -289,7 +291,7 @@ async def test_an_overflow_in_the_middle_marks_what_follows() -> None:
         await rack.device.configure(1, REQUEST)
         await rack.device.arm(1)
         blocks: list[Block] = []
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(HUNG_S), asyncio.TaskGroup() as group:
             group.create_task(rack.device.stream(1, blocks.append))
             await rack.pass_time(3.0)
             before = len(blocks)
@@ -313,11 +315,11 @@ async def test_an_instrument_that_fails_is_named_in_time_and_used_again_after(
     async with bench() as rack:
         await rack.power(1)
         rack.sim.faults.add(fault)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             with pytest.raises(error):
                 await rack.device.supply_status(1)
         rack.sim.faults.discard(fault)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 with contextlib.suppress(ConnectError):
                     await rack.device.check()
@@ -338,14 +340,14 @@ async def test_a_stream_that_fails_ends_with_its_error_and_the_next_one_works(
         await rack.device.arm(1)
         blocks: list[Block] = []
         stream = asyncio.create_task(rack.device.stream(1, blocks.append))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not blocks:
                 await rack.pass_time(0.1)
             rack.sim.faults.add(fault)
             with pytest.raises(error):
                 await stream
         rack.sim.faults.discard(fault)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 with contextlib.suppress(ConnectError):
                     await rack.device.stop(1)
@@ -354,29 +356,34 @@ async def test_a_stream_that_fails_ends_with_its_error_and_the_next_one_works(
         assert count > 0
 
 
-async def test_a_peer_that_hangs_up_does_not_keep_the_processor_busy() -> None:
-    async with bench() as rack:
+def never_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No question ends by itself any more, so what ends it is what the test does."""
+    monkeypatch.setattr(session, "SILENCE_S", 10 * HUNG_S)
+    monkeypatch.setitem(session.ScpiSession.run.__kwdefaults__, "deadline_s", 10 * HUNG_S)
+
+
+async def test_a_peer_that_hangs_up_does_not_keep_the_processor_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_give_up(monkeypatch)
+    async with bench() as rack, asyncio.timeout(HUNG_S):
         rack.sim.faults.add("silent")
         asked = asyncio.create_task(rack.device.check())
         await asyncio.sleep(0.1)
-        began, busy = time.monotonic(), time.process_time()
+        busy = time.process_time()
         rack.sim.faults.add("off")
         with pytest.raises(ConnectError):
             await asked
-        assert time.monotonic() - began < 0.5
-        assert time.process_time() - busy < 0.2
+        assert time.process_time() - busy < 1.0
 
 
-async def test_a_cancelled_question_frees_the_instrument_at_once() -> None:
-    async with bench() as rack:
+async def test_a_cancelled_question_frees_the_instrument_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_give_up(monkeypatch)
+    async with bench() as rack, asyncio.timeout(HUNG_S):
         rack.sim.faults.add("silent")
         asked = asyncio.create_task(rack.device.check())
         await asyncio.sleep(0.1)
-        began = time.monotonic()
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert time.monotonic() - began < 1.0
         rack.sim.faults.discard("silent")
         await rack.device.check()
 
@@ -392,7 +399,7 @@ async def test_what_the_sink_raises_ends_the_stream_and_not_the_connection() -> 
         await rack.power(1)
         await rack.device.configure(1, REQUEST)
         await rack.device.arm(1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             with pytest.raises(DiskFullError):
                 await rack.device.stream(1, full)
         await rack.device.stop(1)

@@ -30,6 +30,7 @@ from drivers.timestamp.messages import checked_text
 from labd.virtual.timestamper import Timestamper as VirtualTimestamper
 from labd.virtual.timestamper import TimestamperFault, TimestamperSpec
 from labd.virtual.world import RackClock
+from tests.deadline import HUNG_S
 from tests.drivers.pty_device import PtyDevice
 
 
@@ -109,7 +110,7 @@ def at(device: Device) -> TimestamperOptions:
 
 
 async def take(edges: AsyncIterator[Edge], count: int) -> list[Edge]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         return [await anext(edges) for _ in range(count)]
 
 

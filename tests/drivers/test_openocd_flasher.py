@@ -15,6 +15,7 @@ from drivers.api import Capability, ConnectError, DeviceError, DeviceTimeoutErro
 from drivers.flash.openocd import DRIVER, Deadlines, OpenOcdFlasher, OpenOcdOptions, open_openocd
 from labd.virtual.openocd import OpenOcd, OpenOcdFault
 from labd.virtual.world import RackClock
+from tests.deadline import HUNG_S
 from tests.virtual.flash_target import FlashBoard
 
 IMAGE = bytes(range(256)) * 10
@@ -176,7 +177,7 @@ async def real_openocd(tmp_path: Path) -> AsyncIterator[str]:
     script.write_text(DUMMY.format(port=port))
     process = await asyncio.create_subprocess_exec("openocd", "-f", script, "-l", tmp_path / "log")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not await listens(port):
                 await asyncio.sleep(0.02)
         yield f"127.0.0.1:{port}"

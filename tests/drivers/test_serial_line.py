@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from drivers.api import Capability, ConnectError, LineClosedError, ProtocolError, Role, SerialLine
 from drivers.serial.line import DRIVER, SerialOptions, SerialPort, open_port
+from tests.deadline import HUNG_S
 from tests.drivers.pty_device import PtyDevice
 
 
@@ -24,7 +25,7 @@ async def device() -> AsyncIterator[PtyDevice]:
 
 async def read_all(line: SerialLine, size: int) -> bytes:
     data = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while len(data) < size:
             data += await line.read()
     return data
@@ -58,7 +59,7 @@ async def test_a_reader_waits_until_something_comes(device: PtyDevice) -> None:
 
 
 async def test_unplugging_is_told_after_what_had_arrived(device: PtyDevice) -> None:
-    async with open_port(device.path, 9600) as line, asyncio.timeout(5):
+    async with open_port(device.path, 9600) as line, asyncio.timeout(HUNG_S):
         device.send(b"first")
         assert await read_all(line, 5) == b"first"
         device.send(b"last words\r\n")
@@ -111,7 +112,7 @@ async def test_closing_leaves_the_modem_lines_up_for_the_next_opening(device: Pt
 
 
 async def test_too_much_for_an_absent_reader_is_an_error_after_the_bytes_before_it(device: PtyDevice) -> None:
-    async with open_port(device.path, 9600, receive_limit=10) as line, asyncio.timeout(5):
+    async with open_port(device.path, 9600, receive_limit=10) as line, asyncio.timeout(HUNG_S):
         device.send(b"0123456789abcdef")
         await something_waits(line)
         assert await line.read() == b"0123456789"

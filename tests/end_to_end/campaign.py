@@ -42,7 +42,7 @@ PATIENCE_S = 30.0
 """Longest wait for a step that may never come again, s."""
 LAST_JOB_S = 2.0
 """The same while one job is left: it must not be over before the kill."""
-CAMPAIGN_S = 1500.0
+CAMPAIGN_S = 3000.0
 """Longest time for it all, s."""
 WINDOW_S = 4.0
 """Shortest window of the jobs, s of the rack: long enough that kills find runs under way."""

@@ -15,12 +15,13 @@ from labd.mqtt.client import LabClient, connect
 from labd.service.messages import BoardChoice, JobDocument, JobSpec
 from labd.virtual.lab import LAB, VirtualLab, virtual_lab
 from tests.brokers import Mosquitto, mosquitto
+from tests.deadline import HUNG_S
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "build" / "firmware" / "manifest.json"
-ANSWER_S = 30.0
+ANSWER_S = HUNG_S
 """Longest wait for an answer of the daemon, s."""
-ENDED_S = 100.0
+ENDED_S = 2 * HUNG_S
 """Longest wait for a job to end, s."""
 
 
@@ -112,7 +113,7 @@ class Ran:
     err: str
 
 
-async def labd(*arguments: str, deadline_s: float = 60.0) -> Ran:
+async def labd(*arguments: str, deadline_s: float = HUNG_S) -> Ran:
     """Run `labd` to its end, as an operator does."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "labd", *arguments),

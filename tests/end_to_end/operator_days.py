@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.brokers import program
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import ROOT, Scene, scene
 from tests.trace.sessions.published_folders import EnergyRunnerSession
 
 SWEEP_FILE = ROOT / "docs" / "guides" / "night-sweep.toml"
 SWEEP: dict[str, Any] = tomllib.loads(SWEEP_FILE.read_text())
 NIGHTLY = {"name": SWEEP["name"]}
-STEP_S = 90.0
+STEP_S = 2 * HUNG_S
 """Longest wait for one thing to happen, s."""
-WARN_S = 28.0
+WARN_S = 600.0
 KEYS = f"\n[queue]\ninterruptions_max = 1\n\n[reservation]\nwarn_s = {WARN_S}\n"
-"""One kill parks a job, and who holds a board for half a minute is warned soon."""
+"""One kill parks a job, and who holds a board for ten minutes is warned soon, and has them to extend it."""
 SHORT = {"benchmark": "digits01", "mode": "energy", "trials": 2, "min_window_s": 1.0, "board": {"id": "board-1"}}
 LONG = {**SHORT, "trials": 100, "min_window_s": 10.0}
 

@@ -14,12 +14,11 @@ from labd.benchmarks import Mode
 from labd.keep.archive import Archive
 from labd.model.states import JobState
 from labd.trace.seal import verify
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import Scene, ended, scene, spec
 from tests.s3_server import KEY, SECRET, S3Server, proxy, s3
 
 __all__ = ["s3"]
-
-WAIT_S = 60.0
 
 
 async def pulled(broker: str, job_id: int, out: Path) -> str:
@@ -30,7 +29,7 @@ async def pulled(broker: str, job_id: int, out: Path) -> str:
         stderr=asyncio.subprocess.PIPE,
         env={key: value for key, value in os.environ.items() if not key.startswith("LABCTL_")},
     )
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(HUNG_S):
         told, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     return str(json.loads(told)["traces"][0]["id"])
@@ -57,14 +56,14 @@ async def test_a_run_is_measured_while_the_archive_is_down_and_pulled_from_it_la
             async with lab.client() as client:
                 job = await ended(client, (await client.submit(spec(Mode.ENERGY))).job_id)
                 assert job.state is JobState.COMPLETED, job.cause
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 while "503" not in await archive_notice(lab):
                     await asyncio.sleep(0.1)
             (folder,) = [path for path in lab.lab.traces_dir.iterdir() if not path.name.startswith(".")]
             assert await lab.lab.stop_daemon() == 0
             between.refuses = lambda method, path: False
             await lab.lab.start_daemon()
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 while folder.exists():
                     await asyncio.sleep(0.05)
             await Archive(s3.store("whole-lab", prefix="demo"), "s3://whole-lab/demo").verify(folder.name)

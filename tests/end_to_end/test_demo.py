@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from labd.trace.seal import SealState, verify
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import MANIFEST, labd
 
 TRUE_WITHIN = 4.0
@@ -17,7 +18,7 @@ TRUE_WITHIN = 4.0
 
 @pytest.mark.slow
 async def test_the_demo_measures_what_is_true_and_keeps_the_traces(tmp_path: Path) -> None:
-    ran = await labd("demo", "--json", "--dir", str(tmp_path), "--firmware", str(MANIFEST), deadline_s=110)
+    ran = await labd("demo", "--json", "--dir", str(tmp_path), "--firmware", str(MANIFEST), deadline_s=3 * HUNG_S)
     assert ran.status == 0, ran.err
     jobs = json.loads(ran.out)["jobs"]
     assert Counter((job["mode"], job["state"]) for job in jobs) == {

@@ -11,11 +11,10 @@ from labd.model.states import BoardState, InstrumentState
 from labd.mqtt.client import LabClient
 from labd.service.health.messages import BoardDetail, BoardRef, BoardWithdrawal, InstrumentPage, InstrumentQuery
 from labd.service.messages import BoardDocument
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import Scene, ended, scene, spec
 
 BOARD = "board-1"
-COMES_S = 60.0
-"""Longest wait for a state, s."""
 
 
 def quick_health(lab: Scene) -> None:
@@ -31,7 +30,7 @@ async def board(client: LabClient) -> BoardDocument:
 
 async def becomes(client: LabClient, is_so: Callable[[BoardDocument], bool]) -> BoardDocument:
     """Wait for the board."""
-    async with asyncio.timeout(COMES_S):
+    async with asyncio.timeout(HUNG_S):
         while not is_so(seen := await board(client)):
             await asyncio.sleep(0.1)
         return seen
@@ -66,7 +65,7 @@ async def test_an_analyzer_that_goes_makes_its_boards_wait_and_go_on_when_it_is_
             await becomes(client, lambda seen: seen.state is BoardState.ONLINE)
             await here.lab.control.set_fault("psu-1", "off")
             page = await client.request("instrument.list", InstrumentQuery(), InstrumentPage)
-            async with asyncio.timeout(COMES_S):
+            async with asyncio.timeout(HUNG_S):
                 while all(each.state is not InstrumentState.OFFLINE for each in page.instruments):
                     await asyncio.sleep(0.2)
                     page = await client.request("instrument.list", InstrumentQuery(), InstrumentPage)

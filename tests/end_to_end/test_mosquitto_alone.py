@@ -11,6 +11,7 @@ from typing import Any
 
 from labd.virtual.lab import LAB
 from tests.brokers import program
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import ENDED_S, ROOT, scene
 
 README = ROOT / "README.md"
@@ -20,7 +21,7 @@ async def bash(script: str, folder: Path) -> str:
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euo", "pipefail", "-c", script), cwd=folder, stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HUNG_S):
         out, _ = await process.communicate()
     assert process.returncode == 0, script
     return out.decode()

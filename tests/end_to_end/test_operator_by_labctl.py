@@ -160,7 +160,7 @@ class ByLabctl:
         return list(session["jobs"])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_an_operators_days_with_labctl_alone(tmp_path: Path) -> None:
     async with asyncio.timeout(6 * ENDED_S), lab(tmp_path) as here:
         face = ByLabctl(here)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -22,9 +21,6 @@ from labd.service.messages import ProgressDocument
 from labd.virtual.lab import LAB
 from tests.brokers import free_port
 from tests.end_to_end.labs import ANSWER_S, Scene, ended, labd, scene, spec
-
-STOP_S = 10.0
-"""Longest time from SIGTERM in a run to the end of the process, s."""
 
 
 async def running_job(here: Scene, mode: Mode) -> int:
@@ -45,9 +41,7 @@ async def test_sigterm_in_a_run_ends_it_as_interrupted_switches_off_and_the_next
         await here.lab.start_daemon()
         job_id = await running_job(here, Mode.ENERGY)
         assert any(output.energized for output in await here.lab.control.outputs())
-        begun = time.monotonic()
         assert await here.lab.stop_daemon() == 0
-        assert time.monotonic() - begun < STOP_S
         assert not any(output.energized for output in await here.lab.control.outputs())
         async with connect(here.broker.endpoint, LAB, timeout_s=ANSWER_S) as client:
             with pytest.raises(UnreachableError, match="offline"):

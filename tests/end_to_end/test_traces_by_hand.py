@@ -22,6 +22,7 @@ from labd.service.traces.messages import TraceDetails, TraceRef
 from labd.trace.export.formats import Format
 from labd.trace.seal import verify
 from tests.cli.served import Ended, ended, labctl, started
+from tests.deadline import HUNG_S
 from tests.end_to_end.labs import Scene, scene, spec
 from tests.end_to_end.labs import ended as job_ended
 from tests.s3_server import KEY, SECRET, Proxy, S3Server, proxy, s3
@@ -29,7 +30,6 @@ from tests.trace.sessions.published_folders import EnergyRunnerSession
 
 __all__ = ["s3"]
 
-WAIT_S = 60.0
 SCRAP_GOES = '\n[[keep.rule]]\nlabel = { purpose = "scrap" }\nmax_age_days = 1e-6\n'
 """A rule under which a trace of such a job goes at the next round, or when somebody asks."""
 
@@ -47,7 +47,7 @@ class Hold:
         if self.released.is_set() or not self.of(method, path):
             return False
         self.reached.set()
-        self.released.wait(WAIT_S)
+        self.released.wait(HUNG_S)
         return True
 
 
@@ -85,20 +85,20 @@ class Bench:
 
     async def trace_is(self, trace_id: str, state: Callable[[TraceDetails], bool]) -> TraceDetails:
         """Wait until the lab says so of a trace."""
-        async with self.lab.client() as client, asyncio.timeout(WAIT_S):
+        async with self.lab.client() as client, asyncio.timeout(HUNG_S):
             while not state(found := await client.request("trace.get", TraceRef(id=trace_id), TraceDetails)):
                 await asyncio.sleep(0.05)
             return found
 
     async def nowhere(self, trace_id: str) -> None:
         """Wait until no file of a trace is left, here or in the archive."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while (self.lab.lab.traces_dir / trace_id).exists() or await self.archive.sizes(trace_id):
                 await asyncio.sleep(0.05)
 
     async def kill_when(self, hold: Hold) -> None:
         """Kill the daemon when it has come to a request that is held."""
-        assert await asyncio.to_thread(hold.reached.wait, WAIT_S)
+        assert await asyncio.to_thread(hold.reached.wait, HUNG_S)
         await self.lab.lab.kill_daemon()
 
 
@@ -192,7 +192,7 @@ async def test_kill_9_in_an_upload_a_deletion_and_an_import_leaves_nothing_lost_
 
         take_in = ("--config", str(lab.lab_toml), "trace", "import", str(tmp_path / "kws"), "--json")
         async with started(*take_in) as operator:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 while not (traces_dir / ".importing").exists():
                     assert operator.returncode is None
                     await asyncio.sleep(0.001)

@@ -18,13 +18,10 @@ from labd.model.tables import Run as RunRow
 from labd.trace.seal import SealState, verify
 from labd.virtual.control import FaultRequest
 from tests.bench.benches import TestBench
+from tests.deadline import HUNG_S
 
 SPEED = 12.0
 BOARD = "board-1"
-REACH_S = 30.0
-"""Longest wait for a moment of a run, s."""
-OFF_S = 30.0
-"""Longest wait for an output that could not be switched off at once, s."""
 TRIALS = 3
 Moment = Callable[[TestBench], bool]
 
@@ -54,7 +51,7 @@ def in_trial(number: int, board: str = BOARD) -> Moment:
 
 async def reached(bench: TestBench, run: asyncio.Task[tuple[Ending, int]], moment: Moment) -> None:
     """Wait for a moment of a run."""
-    async with asyncio.timeout(REACH_S):
+    async with asyncio.timeout(HUNG_S):
         while not moment(bench):
             assert not run.done(), f"the run ended before: {run.result()}"
             changed = asyncio.create_task(bench.bench.progress.changed(), name="progress-changed")
@@ -66,7 +63,7 @@ async def reached(bench: TestBench, run: asyncio.Task[tuple[Ending, int]], momen
 async def outputs_off(bench: TestBench, board: str = BOARD) -> None:
     """Wait until the board's output is off, programmed and in truth."""
     wiring = board_of(bench, board).supply
-    async with asyncio.timeout(OFF_S):
+    async with asyncio.timeout(HUNG_S):
         while (state := bench.rack.analyzers[wiring.instrument].outputs()[wiring.channel]).programmed_on:
             await asyncio.sleep(0.02)
     assert not state.energized

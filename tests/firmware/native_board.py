@@ -14,9 +14,9 @@ from typing import Self
 
 from labd.virtual.link import Activity, FrameReader, Kind
 from labd.virtual.link import frame as link_frame
+from tests.deadline import HUNG_S
 
 CLOCK_HZ = 80_000_000
-REPLY_DEADLINE_S = 60.0
 ERRORS_ARE_FATAL = {"ASAN_OPTIONS": "exitcode=99", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 
 
@@ -113,7 +113,7 @@ class NativeBoard:
 
     def power_off(self) -> tuple[int, str]:
         """Close the link and return the exit code and what stood on standard error."""
-        _, errors = self._process.communicate(timeout=REPLY_DEADLINE_S)
+        _, errors = self._process.communicate(timeout=HUNG_S)
         return self._process.returncode, errors.decode()
 
     def _read_waits(self, count: int) -> list[Frame]:
@@ -133,7 +133,7 @@ class NativeBoard:
         """Frames as they come; the board writes nothing after the last wait that is waited for."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        deadline = time.monotonic() + REPLY_DEADLINE_S
+        deadline = time.monotonic() + HUNG_S
         reader = FrameReader()
         while True:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 from .conftest import run_build
@@ -32,9 +31,7 @@ def test_the_same_compiler_gives_the_same_bytes_in_another_folder(images: Path, 
 
 def test_nothing_is_built_twice(images: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in images.iterdir()}
-    started = time.monotonic()
     done = run_build(images.parent)
-    assert time.monotonic() - started < 1.0
     assert done.returncode == 0
     assert "up to date" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in images.iterdir()} == before

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.deadline import HUNG_S
+
 from .conftest import FIRMWARE, MODEL
 
 
@@ -34,7 +36,7 @@ def convert(model: Path, out: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(tool), str(model), "--id", "m", "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HUNG_S,
         check=False,
     )
 

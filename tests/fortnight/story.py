@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor, FastClock
 from tests.fortnight.calendar import BERLIN, DAYS, START, SWEEPS, berlin, cron_line
 from tests.light.books import Books
@@ -27,7 +28,7 @@ JOBS_A_DAY = 24
 CANCELLED = 0.1
 LOOK_S = 0.02
 """Pause between two looks at the clock, s of the host: under a minute of the fortnight."""
-STUCK_S = 150.0
+STUCK_S = 3 * HUNG_S
 """With nothing ending for so long, s of the host, what is left is not waited for any more."""
 OPEN_WORK = (
     "SELECT (SELECT count(*) FROM job WHERE state IN ('queued', 'running')) + "

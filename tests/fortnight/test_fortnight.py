@@ -11,7 +11,7 @@ from tests.fortnight.calendar import DAYS, SWEEPS, due_times
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_the_ledger_of_the_first_days_balances() -> None:
     assert [line for line in await fortnight(3) if not line.balanced] == []
 

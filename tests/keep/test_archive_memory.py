@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labd.trace.layout import PARQUET
 from labd.trace.seal import SEALED_FILES, Seal, SealState
+from tests.deadline import HUNG_S
 
 MB = 1 << 20
 PROGRAM = """
@@ -59,7 +60,7 @@ def test_four_hundred_megabytes_take_no_more_than_a_few_parts(tmp_path: Path) ->
         capture_output=True,
         check=True,
         text=True,
-        timeout=100,
+        timeout=HUNG_S,
     )
     assert float(ran.stdout) < 100
     assert (archive / "t1" / PARQUET).stat().st_size == 400 * MB

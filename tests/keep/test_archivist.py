@@ -26,13 +26,13 @@ from labd.model.database import Database
 from labd.model.migrations import upgrade
 from labd.model.states import BoardState, TraceState
 from labd.model.tables import Event, Trace
+from tests.deadline import HUNG_S
 from tests.keep.sealed import arbitrary_trace, contents, damaged
 from tests.s3_server import ONCE, S3Server, proxy, s3
 
 __all__ = ["s3"]
 
 NOW = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
-WAIT_S = 20.0
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Scene:
 
     async def until(self, holds: Callable[[], bool] | None = None, *, archived: str = "") -> None:
         """Wait until something holds, or a trace counts as archived."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not (holds() if holds is not None else (await self.row(archived)).archived_at is not None):
                 await asyncio.sleep(0.01)
 
@@ -222,7 +222,7 @@ async def test_a_trace_that_was_removed_while_it_was_under_way_is_taken_back(s3:
                     removed = scene.database.write(
                         lambda session: ledger_traces.remove_trace(session, "t1", "by test", NOW)
                     )
-                    asyncio.run_coroutine_threadsafe(removed, loop).result(WAIT_S)
+                    asyncio.run_coroutine_threadsafe(removed, loop).result(HUNG_S)
                     shutil.rmtree(folder)
                 return False
 

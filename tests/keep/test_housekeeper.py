@@ -20,9 +20,8 @@ from labd.keep.store import TraceStore
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Event, Trace
+from tests.deadline import HUNG_S
 from tests.keep.traces import NOW, add_trace, lay_down, record
-
-WAIT_S = 10.0
 
 
 @dataclass
@@ -54,7 +53,7 @@ class House:
     salvaged: int = 0
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not condition():
                 await asyncio.sleep(0.005)
 

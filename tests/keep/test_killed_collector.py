@@ -17,6 +17,7 @@ from labd.model import ledger_traces
 from labd.model.database import Database
 from labd.model.states import TraceState
 from labd.model.tables import Trace
+from tests.deadline import HUNG_S
 from tests.keep.killed_collector import let_go
 from tests.keep.traces import NOW, add_trace, lay_down, record
 
@@ -44,7 +45,7 @@ async def lay_out(folder: Path) -> None:
 def run(folder: Path, line: int) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", "tests.keep.killed_collector", str(folder), str(line)]
     return subprocess.run(
-        arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
+        arguments, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=HUNG_S, check=False
     )
 
 

@@ -21,6 +21,7 @@ from labd.trace.files import FileMissingError, LocalFiles
 from labd.trace.object_files import PlaceError, PlaceUnreachableError
 from labd.trace.seal import SEALED_FILES
 from tests.brokers import free_port
+from tests.deadline import HUNG_S
 from tests.keep.sealed import arbitrary_trace, contents, damaged
 from tests.s3_server import ONCE, SECRET, S3Server, proxy, s3, s3_server
 
@@ -239,7 +240,7 @@ async def test_an_upload_that_is_killed_goes_on(s3: S3Server, tmp_path: Path, li
         )
         ended = asyncio.create_task(process.wait())
         met = asyncio.create_task(reached.wait())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HUNG_S):
             await asyncio.wait({ended, met}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             process.send_signal(signal.SIGKILL)
@@ -256,7 +257,7 @@ async def test_a_cancelled_upload_ends_at_once_and_goes_on_later(s3: S3Server, t
     s3.make_bucket("cancelled")
     archive = Archive(s3.store("cancelled"), "s3://cancelled")
     task = asyncio.create_task(archive.put(folder))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HUNG_S):
         while s3.open_uploads("cancelled") == 0 and not task.done():
             await asyncio.sleep(0.005)
     task.cancel()

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from labd.virtual.lab import daemon_ready, end_process
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor
 from tests.light.broker import KeepingMosquitto, keeping_mosquitto
 from tests.light.faults import Faults, Order, RackTold
@@ -22,7 +23,7 @@ from tests.light.vitals import Vitals, read_vitals
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 LAB = "light"
-START_S = 60.0
+START_S = HUNG_S
 
 
 class LightLab:
@@ -143,7 +144,7 @@ class LightLab:
         reader, writer = await asyncio.open_unix_connection(str(self.folder / CONTROL), limit=1 << 22)
         try:
             writer.write(Order(board=board, faults=faults or Faults()).model_dump_json().encode() + b"\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HUNG_S):
                 return RackTold.model_validate_json(await reader.readline())
         finally:
             writer.close()

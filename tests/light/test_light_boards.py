@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor
 from tests.light.caller import Caller, calling
 from tests.light.faults import Faults
 from tests.light.lab import LAB, LightLab, light_lab
 
 JOB = {"benchmark": "digits01", "mode": "performance", "trials": 1, "min_window_s": 11.5}
-ENDED_S = 60.0
+ENDED_S = HUNG_S
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from sqlmodel import Session, col, create_engine, select
 from labd.model.states import JobState, NightState
 from labd.model.tables import Job, Night
 from labd.service.reports.messages import RETAINED_MAX_BYTES, read_report
+from tests.deadline import HUNG_S
 from tests.light.caller import calling
 from tests.light.lab import LAB, LightLab, light_lab
 from tests.light.test_light_boards import folder
 
 __all__ = ["folder"]
 
-NIGHT_S = 180.0
+NIGHT_S = 4 * HUNG_S
 REPETITIONS = 75
 SWEEP = {
     "name": "nightly",
@@ -66,7 +67,7 @@ async def retained(lab: LightLab, topic: str) -> bytes:
     endpoint = lab.broker.endpoint
     async with aiomqtt.Client(endpoint.host, endpoint.port) as client:
         await client.subscribe(f"labd/v1/{LAB}/{topic}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HUNG_S):
             async for message in client.messages:
                 assert isinstance(message.payload, bytes)
                 if json.loads(message.payload).get("headline"):
@@ -74,7 +75,7 @@ async def retained(lab: LightLab, topic: str) -> bytes:
     raise AssertionError("the subscription ended")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 async def test_a_night_survives_two_kills_with_each_cell_once_and_its_report_everywhere(folder: Path) -> None:
     async with light_lab(folder, boards=8, speed=240.0) as lab:
         await lab.start_daemon()
@@ -100,7 +101,7 @@ async def test_a_night_survives_two_kills_with_each_cell_once_and_its_report_eve
                 await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 async def test_a_night_ends_without_the_board_that_a_reload_has_taken_away(folder: Path) -> None:
     async with light_lab(folder, boards=3, speed=240.0) as lab:
         await lab.start_daemon()

@@ -15,7 +15,8 @@ from labd.model.database import Database
 from labd.mqtt.client import NoAnswerError, connect
 from labd.service.messages import JobQuery, JobSpec
 from tests.brokers import mosquitto
-from tests.mqtt.test_session import GOOD, TOPICS, WAIT_S, serving
+from tests.deadline import HUNG_S
+from tests.mqtt.test_session import GOOD, TOPICS, serving
 from tests.service.labs import open_lab
 
 
@@ -26,10 +27,10 @@ async def held_up(database: Database) -> AsyncIterator[None]:
 
     def hang(_: object) -> None:
         begun.set()
-        go_on.wait(WAIT_S)
+        go_on.wait(HUNG_S)
 
     hanging = asyncio.create_task(database.write(hang))
-    await asyncio.to_thread(begun.wait, WAIT_S)
+    await asyncio.to_thread(begun.wait, HUNG_S)
     try:
         yield
     finally:
@@ -47,7 +48,7 @@ async def test_a_submit_that_was_given_up_is_not_queued_later(tmp_path: Path) ->
         open_lab(tmp_path) as (lab, _),
         serving(lab, server.endpoint),
         connect(server.endpoint, TOPICS.lab, timeout_s=1.0) as impatient,
-        connect(server.endpoint, TOPICS.lab, timeout_s=WAIT_S) as patient,
+        connect(server.endpoint, TOPICS.lab, timeout_s=HUNG_S) as patient,
     ):
         async with held_up(lab.database):
             waiting = asyncio.create_task(patient.submit(labelled("patient")))
@@ -71,7 +72,7 @@ async def test_a_request_says_how_long_its_sender_waits(tmp_path: Path, timeout_
     ):
         await listener.subscribe(TOPICS.request("board.list"), qos=1)
         await client.boards()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             heard = await anext(aiter(listener.messages))
         assert heard.properties is not None
         assert heard.properties.MessageExpiryInterval == expiry_s

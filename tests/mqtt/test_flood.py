@@ -6,7 +6,8 @@ from pathlib import Path
 
 from labd.mqtt.hearing import CLIENT_MAX
 from tests.brokers import mosquitto
-from tests.mqtt.test_session import GOOD, TOPICS, WAIT_S, operator, serving
+from tests.deadline import HUNG_S
+from tests.mqtt.test_session import GOOD, TOPICS, operator, serving
 from tests.service.labs import open_lab
 
 FLOOD = 1500
@@ -43,7 +44,7 @@ async def test_a_flood_is_answered_as_busy_and_others_are_served(tmp_path: Path)
         release.set()
         await gate
         kinds: list[str] = []
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             async for message in eve.client.messages:
                 assert isinstance(message.payload, bytes)
                 reply = json.loads(message.payload)

@@ -17,7 +17,8 @@ from labd.mqtt.endpoint import Endpoint
 from labd.service.answer import answer
 from labd.service.sender import Origin, sender_of
 from tests.brokers import mosquitto
-from tests.mqtt.test_session import GOOD, TOPICS, WAIT_S, operator, serving
+from tests.deadline import HUNG_S
+from tests.mqtt.test_session import GOOD, TOPICS, operator, serving
 from tests.service.labs import open_lab
 
 MINE = TOPICS.reply("rr")
@@ -35,7 +36,7 @@ async def ask(client: aiomqtt.Client, verb: str, request: dict[str, Any], **said
     for name, value in said.items():
         setattr(properties, name, value)
     await client.publish(TOPICS.request(verb), json.dumps(request), qos=1, properties=properties)
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(HUNG_S):
         message = await anext(aiter(client.messages))
     assert isinstance(message.payload, bytes)
     assert message.properties is not None
@@ -111,7 +112,7 @@ async def test_an_old_broker_is_found_out_by_its_refusal_and_remembered(tmp_path
     try:
         connector = Connector(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
         for _ in range(2):
-            async with asyncio.timeout(5), connector.connected():
+            async with asyncio.timeout(HUNG_S), connector.connected():
                 pass
     finally:
         server.close()

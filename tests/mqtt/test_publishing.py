@@ -12,6 +12,7 @@ from labd.model.states import RunStep
 from labd.mqtt.publishing import publish
 from labd.mqtt.session import MqttSession
 from tests.brokers import mosquitto
+from tests.deadline import HUNG_S
 from tests.service.labs import bring_up, open_lab
 
 ROUNDS = 25
@@ -56,7 +57,7 @@ async def test_a_session_ends_when_it_is_stopped_whatever_it_is_telling(tmp_path
             feed = ProgressFeed()
             session = MqttSession(lab, broker.endpoint, feed)
             serving, reporting = asyncio.create_task(session.run()), asyncio.create_task(report(feed))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HUNG_S):
                 await session.online.wait()
             await asyncio.sleep(moments.uniform(0.0, 0.005))  # a moment of its own in each round
             serving.cancel()

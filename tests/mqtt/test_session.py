@@ -23,11 +23,11 @@ from labd.mqtt.topics import Topics
 from labd.service.lab import Lab
 from labd.service.messages import JobDocument, LabStatus
 from tests.brokers import mosquitto
+from tests.deadline import HUNG_S
 from tests.service.labs import NOW, bring_up, open_lab
 
 TOPICS = Topics("bench-1")
 GOOD = {"benchmark": "digits01", "mode": "energy"}
-WAIT_S = 15.0
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])
@@ -46,7 +46,7 @@ async def serving(
     session = MqttSession(lab, endpoint, feed or ProgressFeed(), **options)
     task = asyncio.create_task(session.run())
     try:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             await session.online.wait()
         yield session
     finally:
@@ -71,7 +71,7 @@ class Operator:
         for topic, document, _ in self.heard:
             if wanted(topic, document):
                 return document
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             async for message in self.client.messages:
                 assert isinstance(message.payload, bytes)
                 document = json.loads(message.payload) if message.payload else None
@@ -190,7 +190,7 @@ async def test_events_come_in_order_and_go_on_after_a_restart(broker: Endpoint, 
                 for number in range(4):
                     await ada.ask("job.submit", GOOD, f"s{number}")
                 await ada.hear(lambda _, event: event["subject"] == "4" and event["kind"] == "job")
-                await session.told(WAIT_S)  # as the daemon does before it stops: else the last batch may come again
+                await session.told(HUNG_S)  # as the daemon does before it stops: else the last batch may come again
         async with open_lab(tmp_path) as (lab, _), serving(lab, broker):
             await ada.ask("job.cancel", {"id": 2}, "c")
             await ada.hear(lambda _, event: event["state"] == "cancelled")
@@ -203,7 +203,7 @@ async def test_the_lab_goes_on_without_its_broker_and_tells_on_return(tmp_path: 
     async with mosquitto(tmp_path) as server, open_lab(tmp_path) as (lab, _), serving(lab, server.endpoint) as session:
         await bring_up(lab)
         await server.kill()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while session.online.is_set():
                 await asyncio.sleep(0.01)
 

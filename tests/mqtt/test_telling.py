@@ -16,7 +16,8 @@ from labd.mqtt.endpoint import Endpoint
 from labd.mqtt.session import MqttSession
 from labd.service.lab import Lab
 from tests.brokers import Mosquitto, mosquitto
-from tests.mqtt.test_session import GOOD, TOPICS, WAIT_S, operator, serving
+from tests.deadline import HUNG_S
+from tests.mqtt.test_session import GOOD, TOPICS, operator, serving
 from tests.service.labs import NOW, bring_up, open_lab
 
 
@@ -141,6 +142,6 @@ async def test_what_happened_without_the_broker_is_told_in_order(tmp_path: Path,
 
 
 async def _gone(session: MqttSession) -> None:
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(HUNG_S):
         while session.online.is_set():
             await asyncio.sleep(0.01)

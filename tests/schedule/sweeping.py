@@ -24,10 +24,10 @@ from labd.model.tables import Job, Night, Sweep
 from labd.schedule.cron import schedule
 from labd.schedule.nights import Terms
 from labd.schedule.sweeper import NightPlan, Sweeper
+from tests.deadline import HUNG_S
 from tests.schedule.rack import rack
 
 EVENING = datetime(2026, 3, 1, 18, 0, tzinfo=UTC)
-DEADLINE_S = 20.0
 
 
 class SetClock:
@@ -144,7 +144,7 @@ class Scene:
 
     async def until(self, *wanted: NightState) -> list[Night]:
         """Wait until the nights are in these states, oldest first."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 commits = self.database.commits
                 nights = await self.database.read(
@@ -159,7 +159,7 @@ class Scene:
 
     async def comes_true(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something, on a clock whose sleepers wake from time to time as on any other."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(HUNG_S):
             while not await condition():
                 self.clock.set(self.clock.now())
                 await asyncio.sleep(0.02)

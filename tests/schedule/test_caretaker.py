@@ -29,9 +29,9 @@ from labd.model.states import BoardState, CheckTrigger, InstrumentState
 from labd.model.tables import Board as BoardRow
 from labd.model.tables import Check, Event, Hold, Lease
 from labd.schedule.caretaker import Caretaker
+from tests.deadline import HUNG_S
 from tests.schedule.rack import BOARDS, rack
 
-WAIT_S = 10.0
 GOOD = Examination(Outcome.PASSED, (Finding(CheckStep.IDLE, passed=True, figures={"current_a": 1e-3}),))
 BAD = Examination(Outcome.FAILED, (Finding(CheckStep.HANDSHAKE, passed=False, message="no answer"),))
 BURNT = Examination(Outcome.DANGEROUS, (Finding(CheckStep.RAIL_OFF, passed=False, message="3 V"),))
@@ -96,7 +96,7 @@ class Scene:
         return await self.until(board_id, lambda row: row.state is state)
 
     async def until(self, board_id: str, is_so: Callable[[BoardRow], bool]) -> BoardRow:
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not is_so(row := await self.board(board_id)):
                 assert not self.task.done()
                 await asyncio.sleep(0.01)
@@ -189,7 +189,7 @@ async def test_a_board_on_which_every_job_fails_is_quarantined_by_name_though_it
 async def test_a_port_that_comes_and_goes_makes_a_check_due_at_once(tmp_path: Path) -> None:
     async with scene(tmp_path, retry_s=3600) as lab:
         lab.care.found["b2"] = BURNT
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.examined:  # the first look at the ports has to have been before this one
                 lab.care.ports["b2"] = not lab.care.ports["b2"]
                 await asyncio.sleep(1.1)
@@ -229,7 +229,7 @@ async def test_a_check_holds_the_board_and_all_that_it_needs_and_lets_go_of_it_w
 ) -> None:
     async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
         await lab.failed_run()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.examined:
                 await asyncio.sleep(0.01)
         holds = await lab.database.read(lambda session: set(session.exec(select(Hold.resource))))
@@ -272,7 +272,7 @@ async def test_a_check_that_a_dead_daemon_left_ends_without_a_verdict_and_the_bo
 async def test_a_persons_word_during_a_check_stands(tmp_path: Path) -> None:
     async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
         await lab.failed_run()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.examined:
                 await asyncio.sleep(0.01)
         await lab.write(lambda s: ledger_health.withdraw_board(s, "b1", BoardState.MAINTENANCE, "mine now", now()))
@@ -293,7 +293,7 @@ async def test_a_board_that_was_long_not_seen_well_is_checked_by_itself(tmp_path
 async def test_a_check_that_breaks_says_nothing_of_the_board_and_ends_nothing(tmp_path: Path) -> None:
     async with scene(tmp_path, care=HeldCare(breaks=StoreError("the record is away"))) as lab:
         await lab.failed_run()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not (await lab.checks()):
                 await asyncio.sleep(0.01)
         lab.care.breaks = None
@@ -333,12 +333,12 @@ async def test_nothing_is_checked_in_a_stopped_lab(tmp_path: Path) -> None:
 async def test_the_stop_of_the_lab_cuts_off_a_check_so_that_it_switches_nothing_on_again(tmp_path: Path) -> None:
     async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
         await lab.failed_run()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.examined:
                 await asyncio.sleep(0.01)
         await lab.write(lambda s: ledger_lab.stop_lab(s, "paper", "smoke", now()))
         lab.caretaker.halt()
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.cleaned or (await lab.checks())[0].ended_at is None:
                 await asyncio.sleep(0.01)
         assert (await lab.checks())[0].passed is None
@@ -350,7 +350,7 @@ async def test_the_stop_of_the_lab_cuts_off_a_check_so_that_it_switches_nothing_
 async def test_boards_that_share_something_are_checked_one_after_the_other(tmp_path: Path) -> None:
     async with scene(tmp_path, care=HeldCare(held={"b1"})) as lab:
         await lab.failed_run("b1")
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(HUNG_S):
             while not lab.care.examined:
                 await asyncio.sleep(0.01)
         shared = min(resources_of(rack().board[1]))
@@ -385,7 +385,7 @@ async def test_a_check_whose_end_could_not_be_written_is_cut_off_and_done_again(
             care.seal = refuse
             with structlog.testing.capture_logs() as told:
                 await lab.failed_run()
-                async with asyncio.timeout(WAIT_S):
+                async with asyncio.timeout(HUNG_S):
                     while "check_not_noted" not in [each["event"] for each in told]:
                         await asyncio.sleep(0.01)
             record.execute("DROP TRIGGER full")

@@ -25,6 +25,7 @@ from labd.model.tables import Board, Event, Hold, Job, Lease, Run, Share
 from labd.schedule.backlog import UnreadableJobError
 from labd.schedule.dispatcher import Dispatcher
 from labd.schedule.match import Requirement
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor, FastClock
 from tests.schedule.rack import BOARDS, rack
 
@@ -72,7 +73,7 @@ class HeldWork:
             self.cleaned.append(job.id)
 
     async def started(self, count: int) -> None:
-        async with asyncio.timeout(5), self.changed:
+        async with asyncio.timeout(HUNG_S), self.changed:
             await self.changed.wait_for(lambda: len(self.ends) >= count)
 
 
@@ -112,7 +113,7 @@ async def submit(database: Database, board: str | None = None, mode: Mode = Mode
 
 
 async def until(database: Database, job_id: int, state: JobState) -> Job:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while (job := await database.read(lambda session: session.get_one(Job, job_id))).state is not state:
             await asyncio.sleep(0.005)
     return job
@@ -240,7 +241,7 @@ async def test_a_look_for_runs_that_nobody_serves_leaves_those_alone_that_just_s
         for _ in range(30):
             job_id = await submit(database)
             dispatcher.wake()
-            async with asyncio.timeout(5), work.changed:
+            async with asyncio.timeout(HUNG_S), work.changed:
                 await work.changed.wait_for(lambda wanted=job_id: wanted in work.ends)
             work.ends[job_id].set_result(Ending())
             await until(database, job_id, JobState.COMPLETED)

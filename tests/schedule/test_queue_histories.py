@@ -355,7 +355,6 @@ def run_histories(examples: int) -> Counter[str]:
     return Counter(Histories.told)
 
 
-@pytest.mark.timeout(300)
 def test_a_hundred_histories() -> None:
     assert run_histories(100)["histories"] >= 100
 

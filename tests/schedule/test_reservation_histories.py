@@ -289,7 +289,6 @@ def run_histories(examples: int, least: int) -> str:
     return ", ".join(f"{number} {what}" for what, number in told.most_common())
 
 
-@pytest.mark.timeout(120)
 def test_a_few_histories() -> None:
     print(f"\n{run_histories(20, least=1)}")
 

@@ -24,10 +24,10 @@ from labd.model.tables import Board as BoardRow
 from labd.model.tables import Event, Hold, Lease, Reservation
 from labd.schedule.reservations import Granting, Warden
 from labd.schedule.wishes import Wish
+from tests.deadline import HUNG_S
 from tests.schedule.hand_clock import START, HandClock
 from tests.schedule.rack import BOARDS, rack
 
-SOON_S = 5.0
 RULES = ReservationRules(max_s=7200, warn_s=600, max_per_owner=100)
 
 
@@ -65,14 +65,14 @@ class Scene:
         return await self.database.read(lambda session: session.get_one(Reservation, number))
 
     async def until(self, number: int, state: ReservationState) -> Reservation:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (row := await self.row(number)).state is not state:
                 await asyncio.sleep(0.005)
         return row
 
     async def warned(self, number: int) -> None:
         """Let time pass until the warden has warned of its end."""
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await self.row(number)).warned_at is None:
                 await self.look(number, 1)
 
@@ -183,7 +183,7 @@ async def test_the_end_is_warned_of_once_then_the_board_goes_dark_and_is_free(tm
         await scene.look(number, 2980)
         assert (await scene.row(number)).warned_at is None
         await scene.look(number, 100)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await scene.row(number)).warned_at is None:
                 await asyncio.sleep(0.005)
         await scene.look(number, 600)
@@ -199,7 +199,7 @@ async def test_an_extension_moves_the_end_and_is_warned_of_anew_but_not_past_the
     async with lab(tmp_path) as scene:
         number = await scene.reserve(Wish(board_id="b1"))
         await scene.look(number, 3100)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await scene.row(number)).warned_at is None:
                 await asyncio.sleep(0.005)
 
@@ -277,7 +277,7 @@ async def test_a_clock_set_back_while_the_lab_was_down_makes_no_endless_reservat
         number = await scene.reserve(Wish(board_id="b1"), duration_s=600)
     clock.set_by(timedelta(days=-30))
     async with lab(tmp_path, clock) as scene:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await scene.row(number)).ends_at != clock.now() + timedelta(seconds=600):
                 await asyncio.sleep(0.005)
         await scene.look(number, 620)
@@ -288,7 +288,7 @@ async def test_a_board_that_is_taken_out_of_the_lab_ends_its_reservation_in_the_
     async with lab(tmp_path) as scene:
         number = await scene.reserve(Wish(board_id="b1"), duration_s=RULES.warn_s + 20)
         await scene.look(number, 40)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await scene.row(number)).warned_at is None:  # until then the warden may not have seen the board
                 await asyncio.sleep(0.005)
         config = scene.live.now
@@ -346,7 +346,7 @@ async def test_a_board_that_runs_is_not_taken_from_its_job(tmp_path: Path) -> No
         assert (holder.purpose, holder.owner) == (LeasePurpose.RESERVATION, "ada"), "no other job gets it next"
         await scene.database.write(lambda session: ledger.set_board_state(session, "b1", BoardState.ONLINE, "", START))
         await scene.until(number, ReservationState.ACTIVE)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while scene.warden.wanted():
                 await asyncio.sleep(0.005)
 
@@ -445,7 +445,7 @@ async def test_who_extends_in_the_last_moment_keeps_the_board(tmp_path: Path) ->
         await idle(scene)
         scene.while_darkening = extend
         await scene.clock.move(60)
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (await scene.row(number)).ends_at != START + timedelta(seconds=660):
                 await asyncio.sleep(0.005)
         await idle(scene)

@@ -18,8 +18,9 @@ from labd.model.tables import Event
 from labd.schedule.cron import schedule
 from labd.schedule.nights import CatchUp, Overlap, Terms
 from labd.schedule.sweeper import CHUNK, Sweeper
+from tests.deadline import HUNG_S
 from tests.schedule.rack import rack
-from tests.schedule.sweeping import DEADLINE_S, at, scene
+from tests.schedule.sweeping import at, scene
 
 
 class KilledError(BaseException):
@@ -142,7 +143,7 @@ async def test_a_sweeper_that_dies_between_two_pieces_loses_and_doubles_no_cell(
                 LiveConfig(rack(tmp_path)), lab.database, lab.work, report=lab.report, jobs_added=added, clock=lab.clock
             )
             try:
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(HUNG_S):
                     await sweeper.run()
             except KilledError:
                 deaths += 1
@@ -227,7 +228,7 @@ async def test_what_the_database_refuses_is_tried_again_and_ends_nothing(tmp_pat
         async with lab.running():
             with structlog.testing.capture_logs() as told:
                 await lab.until(NightState.EXPANDING)
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(HUNG_S):
                     while "sweep_not_served" not in [each["event"] for each in told]:
                         await asyncio.sleep(0.01)
             await lab.allow()
@@ -235,7 +236,7 @@ async def test_what_the_database_refuses_is_tried_again_and_ends_nothing(tmp_pat
             await lab.refuse("BEFORE UPDATE OF report ON night")
             await lab.end_jobs()
             with structlog.testing.capture_logs() as told:
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(HUNG_S):
                     while "sweep_not_served" not in [each["event"] for each in told]:
                         await asyncio.sleep(0.01)
             await lab.allow()

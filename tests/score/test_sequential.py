@@ -77,7 +77,7 @@ def test_false_alarms_stay_below_one_a_month(noise: Noise) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", BaselineKind)
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise.__name__)
 def test_false_alarms_stay_below_one_a_month_with_a_margin(noise: Noise, kind: BaselineKind) -> None:

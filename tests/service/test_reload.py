@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from labd.model.tables import Board as BoardRow
 from labd.model.tables import Event, Lease
 from labd.service.reload import ConfigRefusedError, Reloader
 from tests.bench.test_changed_instruments import SupplyDriver, instrument
+from tests.deadline import HUNG_S
 from tests.schedule.rack import rack
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SOON_S = 10.0
 
 
 def broken() -> Driver:
@@ -56,7 +55,7 @@ class Scene:
         """As a signal asks for it, until it has been heeded."""
         told = len(await self.told())
         self.reloader.request()
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while len(await self.told()) == told:
                 await asyncio.sleep(0.005)
         async with self.reloader.turn:
@@ -67,7 +66,7 @@ class Scene:
         return [event.state for event in await self.database.read(lambda session: list(session.exec(query)))]
 
     async def until(self, board_id: str, state: BoardState) -> None:
-        async with asyncio.timeout(SOON_S):
+        async with asyncio.timeout(HUNG_S):
             while (row := await self.board(board_id)) is None or row.state is not state:
                 await asyncio.sleep(0.005)
 
@@ -201,17 +200,15 @@ async def test_a_file_that_vanished_or_a_driver_that_cannot_be_loaded_leaves_all
             await scene.reloader.propose()
 
 
-async def test_two_hundred_boards_come_and_go_in_no_time(tmp_path: Path) -> None:
+async def test_two_hundred_boards_come_and_go(tmp_path: Path) -> None:
     async with lab(tmp_path) as scene:
         old, new = scene.live.now.board, boards(200)
         scene.edit(board=(*old, *new))
-        began = time.monotonic()
         await scene.reload()
         await scene.until("n199", BoardState.ONLINE)
         scene.edit(board=old)
         await scene.reload()
         await scene.until("n199", BoardState.OFFLINE)
-        assert time.monotonic() - began < SOON_S
         assert scene.driver.opened[0].on.isdisjoint(board.supply.channel for board in new)
 
 

@@ -20,11 +20,11 @@ from labd.service.reports.files import Morning, paths_of
 from labd.service.reports.messages import MorningReport, Reason
 from labd.service.reports.page import page
 from labd.service.reports.text import markdown
+from tests.deadline import HUNG_S
 from tests.service import fortnight
 from tests.service.labs import bring_up, open_lab
 from tests.service.nights import Nights
 
-WAIT_S = 20.0
 HOSTILE = "<script>alert(1)</script> $x^ & \x1b[31m\n# well [here](javascript:x)"
 
 
@@ -62,7 +62,7 @@ async def writing(lab: Lab, folder: Path) -> AsyncIterator[Morning]:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(HUNG_S):
         while not is_so():
             await asyncio.sleep(0.01)
 
@@ -92,7 +92,7 @@ async def test_a_folder_that_cannot_be_written_is_an_event_and_stops_nothing(tmp
             return list(session.exec(select(Event).where(Event.state == "report_not_written")))
 
         async with writing(lab, tmp_path) as morning:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(HUNG_S):
                 while not (events := await lab.database.read(told)):
                     await asyncio.sleep(0.01)
             (event,) = events

@@ -35,6 +35,7 @@ from labd.trace.seal import verify
 from labd.trace.sessions.convert import session_digest
 from labd.trace.sessions.folders import find_sessions
 from labd.trace.sessions.published import SessionError
+from tests.deadline import HUNG_S
 from tests.service.labs import NOW, open_lab
 from tests.trace.sessions.published_folders import EnergyRunnerSession, MlcommonsSession, reference
 
@@ -267,7 +268,7 @@ def test_two_commands_that_bring_one_session_do_not_mix_their_copies(tmp_path: P
 
 def _run(data: Path, digest: str, at: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.service.killed_import", str(data), digest, str(at)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HUNG_S, check=False)
 
 
 async def _left(data: Path) -> tuple[int, int, int]:

@@ -172,7 +172,6 @@ def test_no_flipped_bit_of_a_sample_in_a_window_goes_unseen(tmp_path: Path, bit:
     json.dumps(score.document(), allow_nan=False)
 
 
-@pytest.mark.timeout(60)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_session_with_any_byte_changed_is_scored_or_refused_by_name(

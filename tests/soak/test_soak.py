@@ -11,7 +11,7 @@ from tests.soak.leaks import leak_lines, slope
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_two_thousand_runs_leave_nothing_behind() -> None:
     assert [line for line in await soak(2_000) if not line.balanced] == []
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.deadline import HUNG_S
 from tests.fast_clock import Anchor, FastClock
 from tests.light.books import Books
 from tests.light.caller import Caller, RefusalError
@@ -34,7 +35,7 @@ BROKER_STOPS = (0.25, 0.5, 0.75)
 """When the broker is restarted, as shares of the week."""
 LOOK_S = 2.0
 REST_S = 5.0
-STUCK_S = 180.0
+STUCK_S = 3 * HUNG_S
 """With nothing ending for so long, what is left is not waited for any more, s."""
 FAULTS = (Faults(reboots=True), Faults(unplugged=True), Faults(flaky=0.5), Faults(slow=3.0), Faults(idle_current=3.0))
 

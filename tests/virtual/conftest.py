@@ -17,6 +17,7 @@ import serial
 from labd.virtual.activity import PowerProfile
 from labd.virtual.board import Board, BoardEdge
 from labd.virtual.world import RackClock
+from tests.deadline import HUNG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +30,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {mode: (out / "native" / f"digits01-{mode}.elf").read_bytes() for mode in ("performance", "energy")}
 
 
-async def until(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], deadline_s: float = HUNG_S) -> None:
     """Wait for a condition."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -43,7 +44,7 @@ class Host:
     def __init__(self, port: Path, baud: int) -> None:
         self.line = serial.Serial(str(port), baud, timeout=0)
 
-    async def read_until(self, end: bytes, deadline_s: float = 20.0) -> bytes:
+    async def read_until(self, end: bytes, deadline_s: float = HUNG_S) -> bytes:
         """Everything up to and with `end`."""
         seen = bytearray()
         limit = time.monotonic() + deadline_s
@@ -109,7 +110,7 @@ class Bench:
     async def pass_time(self, rack_s: float) -> None:
         """Let rack time pass."""
         end_s = self.clock.now() + rack_s
-        await until(lambda: self.clock.now() > end_s, deadline_s=60.0)
+        await until(lambda: self.clock.now() > end_s)
 
 
 @pytest.fixture

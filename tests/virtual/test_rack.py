@@ -27,6 +27,7 @@ from labd.virtual.config import RackConfig, demo_rack, load_rack, parse_rack
 from labd.virtual.control import AsyncRackControl
 from labd.virtual.endpoints import lab_toml, read_endpoints
 from labd.virtual.rack import VirtualRack
+from tests.deadline import HUNG_S
 from tests.virtual.conftest import Host, until
 
 ONE_BOARD = """
@@ -110,7 +111,7 @@ async def test_energy_measured_through_the_drivers_is_the_true_energy(tmp_path: 
                 await stamper.pulse(15, 100e-6, Level.LOW)
                 seen: list[Edge] = []
                 await host.infer(500)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(HUNG_S):
                     while sum(edge.pin == 3 and edge.level == 0 for edge in seen) < 2:
                         seen.append(await anext(edges))
                 await analyzer.stop(1)
@@ -281,7 +282,7 @@ async def test_a_rack_process_ends_with_all_its_boards(
     )
     try:
         ready = load_rack(path).rack.dir / "rack.json"
-        await until(ready.exists, deadline_s=30)
+        await until(ready.exists)
         ends = read_endpoints(ready)
         control = AsyncRackControl(ends.control)
         await scpi(ends.analyzers["psu-1"], "CURR:LIM 0.1,(@1)", "VOLT 3.0,(@1)", "OUTP ON,(@1)", "*OPC?")

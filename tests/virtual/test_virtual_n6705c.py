@@ -13,6 +13,7 @@ from labd.virtual.n6705c import N6705C
 from labd.virtual.n6705c_channel import Questionable
 from labd.virtual.scpi_server import Fault
 from labd.virtual.world import RackClock
+from tests.deadline import HUNG_S
 from tests.virtual.loads import SquareLoad
 
 
@@ -27,7 +28,7 @@ class Client:
 
     async def ask(self, query: str) -> str:
         self.send(query)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             return (await self.reader.readline()).decode().strip()
 
     async def error(self) -> int:
@@ -116,7 +117,7 @@ async def test_over_current_protection_trips_by_itself() -> None:
     async with rack(high_a=0.5) as (sim, clock), connect(sim) as client:
         client.send("CURR:LIM 0.005,(@1)", "CURR:PROT:STAT ON,(@1)", "VOLT 3,(@1)", "OUTP ON,(@1)")
         assert await client.ask("STAT:OPER:COND? (@1)") == "2"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while sim.outputs()[1].energized:
                 await rack_time(clock, 0.1)
         assert sim.outputs()[1].tripped == Questionable.OC
@@ -129,7 +130,7 @@ async def test_the_watchdog_takes_all_outputs_off_after_silence_and_not_before()
             await rack_time(clock, 2)
             assert await client.ask("OUTP:PROT:WDOG?") == "1"
         assert sim.outputs()[2].energized
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while sim.outputs()[2].energized:
                 await rack_time(clock, 0.5)
         assert {state.tripped for state in sim.outputs().values()} == {Questionable.PROT}
@@ -276,7 +277,7 @@ async def test_blocks_are_big_endian_unless_swapped() -> None:
         await rack_time(clock, 2)
         for order, dtype in (("NORM", ">f4"), ("SWAP", "<f4")):
             client.send(f"FORM:BORD {order}", "FETC:ELOG? 10,(@1)")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HUNG_S):
                 message = await client.reader.readexactly(4 + 40 + 1)
             assert message[:4] == b"#240"
             np.testing.assert_allclose(np.frombuffer(message[4:44], dtype), 3.0, atol=0.01)
@@ -287,13 +288,13 @@ async def test_off_closes_the_port_and_opens_it_again() -> None:
         async with connect(sim) as client:
             assert await client.ask("*OPC?") == "1"
             sim.faults.add("off")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HUNG_S):
                 with contextlib.suppress(ConnectionError):
                     assert await client.reader.read(1) == b""
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", sim.port)
         sim.faults.discard("off")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 with contextlib.suppress(ConnectionRefusedError):
                     async with connect(sim) as client:
@@ -331,7 +332,7 @@ async def test_an_endless_line_is_dropped_with_an_error() -> None:
         client.send("", "*CLS")
         client.writer.write(b"A" * 70_000)
         await client.writer.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while True:
                 async with connect(sim) as other:
                     if await other.error() == -363:

@@ -22,13 +22,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.deadline import HUNG_S
 from tests.trace.crashes.writer import Announcement, Job
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation", "-shared", "-fPIC")
-DEADLINE_S = 60.0
-"""Longest that a child may take to say something or to end, s."""
 LOOK_S = 0.0005
 """How often a wait looks at the clock, s."""
 
@@ -75,7 +74,7 @@ class Life:
 
     def wait(self, condition: Callable[[Announcement], bool]) -> bool:
         """Listen until an announcement meets the condition; False if the child ended before. Raises `NurseryError`."""
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline_s = time.monotonic() + HUNG_S
         at = 0
         while True:
             for announcement in self.announced[at:]:
@@ -153,10 +152,10 @@ class Nursery:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(DEADLINE_S if kind is None else 1.0)
+            self._process.wait(HUNG_S if kind is None else 1.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(DEADLINE_S)
+            self._process.wait(HUNG_S)
         self._process.stdout.close()
         self._scratch.cleanup()
 
@@ -172,7 +171,7 @@ class Nursery:
         self._process.stdin.write(question.encode() + b"\n")
         line = b""
         while not line.endswith(b"\n"):
-            if not select.select([self._process.stdout], [], [], DEADLINE_S)[0]:
+            if not select.select([self._process.stdout], [], [], HUNG_S)[0]:
                 raise NurseryError("the nursery does not answer")
             part = os.read(self._process.stdout.fileno(), 1)
             if not part:

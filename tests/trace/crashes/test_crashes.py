@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.deadline import HUNG_S
 from tests.trace.crashes.cuts import cuts
 from tests.trace.crashes.disk import Disk
 from tests.trace.crashes.kills import kills
@@ -111,7 +112,10 @@ def watched(tmp_path: Path) -> Disk:
         (tmp_path / name).mkdir()
     places = [str(tmp_path / name) for name in ("root", "log", "grave")]
     subprocess.run(
-        [sys.executable, "-c", WATCHED, *places], env={**os.environ, "LD_PRELOAD": str(watcher)}, check=True, timeout=30
+        [sys.executable, "-c", WATCHED, *places],
+        env={**os.environ, "LD_PRELOAD": str(watcher)},
+        check=True,
+        timeout=HUNG_S,
     )
     return Disk(tmp_path / "root", tmp_path / "log", tmp_path / "grave")
 

@@ -12,6 +12,7 @@ from labd.trace.export.formats import Format
 from labd.trace.export.landing import ExportError
 from labd.trace.export.selection import select
 from labd.trace.export.writing import export
+from tests.deadline import HUNG_S
 from tests.trace.export.traces import D, I, V, made, recorded, signal
 
 FULL_DISK = """
@@ -45,7 +46,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, form: Format, l
         [sys.executable, "-c", FULL_DISK, form.value, trace.where, out / "t", str(limit)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HUNG_S,
         check=False,
     )
     assert ended.returncode == 7, ended.stderr

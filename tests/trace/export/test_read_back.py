@@ -22,6 +22,7 @@ from labd.trace.export.formats import Format
 from labd.trace.export.selection import Span
 from labd.trace.reader import PIECE, Trace
 from labd.trace.writer import TraceWriter
+from tests.deadline import HUNG_S
 from tests.trace.export.traces import D, E, I, P, Signal, V, made, recorded, same, signal, with_windows
 from tests.trace.recording import cut, make_meta
 
@@ -102,7 +103,7 @@ def test_sigrok_reads_every_sample(tmp_path: Path, columns_of: Any, rows: int) -
     made(recorded(tmp_path, columns), Format.SR, tmp_path / "t.sr")
     # what libsigrok has read it writes again, float32 as they are: the only output of its that rounds nothing
     subprocess.run(
-        ["sigrok-cli", "-i", tmp_path / "t.sr", "-O", "srzip", "-o", tmp_path / "again.sr"], check=True, timeout=60
+        ["sigrok-cli", "-i", tmp_path / "t.sr", "-O", "srzip", "-o", tmp_path / "again.sr"], check=True, timeout=HUNG_S
     )
     begin = 9 if D in columns else 1
     with zipfile.ZipFile(tmp_path / "again.sr") as again:
