@@ -70,7 +70,7 @@ def inspect(path: Path, drivers: Drivers | None = None) -> Inspection:
         ConfigError: the file cannot be read at all.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # Windows puts a byte-order mark before its UTF-8
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"cannot be read: {reason}", where=str(path), remedy="give the path of a lab.toml") from error

@@ -74,7 +74,7 @@ def credentials(environment: Mapping[str, str]) -> S3Config:
     profile = environment.get("AWS_PROFILE", "default")
     parser = ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read_string(path.read_text())
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if named is None:
             return {}

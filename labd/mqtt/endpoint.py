@@ -108,7 +108,7 @@ def endpoint(mqtt: Mqtt) -> Endpoint:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ConfigError(f"{mqtt.url!r} is no broker", where="mqtt.url", remedy=remedy)
     try:
-        password = mqtt.password_file.read_text(encoding="utf-8").strip() if mqtt.password_file else None
+        password = mqtt.password_file.read_text(encoding="utf-8-sig").strip() if mqtt.password_file else None
         tls = _tls(mqtt) if parts.scheme == "mqtts" else None
         port = parts.port or _PORTS[parts.scheme]
         parts.hostname.encode("idna")  # raises here what would else come out of the first connection

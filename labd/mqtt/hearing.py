@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from codecs import BOM_UTF8
 from collections import Counter
 
 import aiomqtt
@@ -62,6 +63,7 @@ class Hearing:
         # Brokers have sent what was not subscribed to; an empty payload only clears a retained message.
         if address is None or not isinstance(payload, bytes) or not payload:
             return
+        payload = payload.removeprefix(BOM_UTF8)  # RFC 8259, section 8.1: a parser may ignore it
         sender = sender_of(payload, origin_of(message, address.user))
         whose = sender.origin.user or sender.client or ""
         if self._pending.total() < PENDING_MAX and self._pending[whose] < CLIENT_MAX:

@@ -108,6 +108,15 @@ def test_json_and_toml_say_the_same(tmp_path: Path) -> None:
     assert read_sweep(tmp_path / "a.toml", name="other").name == "other"
 
 
+@pytest.mark.parametrize("name", ["a.toml", "a.json"])
+def test_a_byte_order_mark_before_a_sweep_is_no_fault(tmp_path: Path, name: str) -> None:
+    (tmp_path / "plain.toml").write_text(SWEEP)
+    read = read_sweep(tmp_path / "plain.toml")
+    text = SWEEP if name == "a.toml" else json.dumps(read.model_dump(mode="json", exclude_unset=True))
+    (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
+    assert read_sweep(tmp_path / name) == read
+
+
 def test_the_guides_sweep_can_be_read() -> None:
     sweep = read_sweep(GUIDE)
     assert isinstance(sweep, SweepCreate)

@@ -41,6 +41,12 @@ def test_a_right_file_becomes_models_with_absolute_paths(tmp_path: Path) -> None
     assert lab.firmware_for(lab.board[0], "digits01", Mode.ACCURACY) == tmp_path / "build/p.elf"
 
 
+def test_a_byte_order_mark_is_no_fault_and_shifts_no_line(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeff" + GOOD) == read(tmp_path, GOOD)
+    broken = "\ufeff" + GOOD + "\n[nonsense]\n"
+    assert faults_of(tmp_path, broken) == faults_of(tmp_path, broken.removeprefix("\ufeff"))
+
+
 def test_a_baud_rate_that_is_not_given_is_the_one_of_eembc(tmp_path: Path) -> None:
     serial = read(tmp_path, GOOD).board[1].serial
     assert (serial.baud_for(Mode.ACCURACY), serial.baud_for(Mode.ENERGY)) == (230400, 9600)

@@ -52,6 +52,11 @@ def test_the_environment_goes_before_the_file(file: Path) -> None:
     assert credentials(home) == {"access_key_id": KEY, "secret_access_key": SECRET}
 
 
+def test_a_byte_order_mark_before_the_credentials_is_passed_over(file: Path) -> None:
+    file.write_text("\ufeff" + FILE, encoding="utf-8")
+    assert credentials({"HOME": str(file.parents[1])}) == {"access_key_id": KEY, "secret_access_key": SECRET}
+
+
 def test_file_and_profile_can_be_named(file: Path) -> None:
     found = credentials({"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_PROFILE": "other"})
     assert found == {"access_key_id": "other-key", "secret_access_key": "%other%", "session_token": "token"}

@@ -135,6 +135,17 @@ async def test_the_broker_tells_when_the_daemon_is_lost(tmp_path: Path) -> None:
         assert await ada.hear(lambda _, what: what["state"] == "offline") == {"state": "offline"}
 
 
+async def test_a_byte_order_mark_before_a_request_is_passed_over(broker: Endpoint, tmp_path: Path) -> None:
+    async with (
+        open_lab(tmp_path) as (lab, _),
+        serving(lab, broker),
+        operator(broker, f"{TOPICS.root}/reply/#") as ada,
+    ):
+        payload = json.dumps({"request_id": "r1", "client": "ada", "params": GOOD}).encode()
+        await ada.client.publish(TOPICS.request("job.submit"), b"\xef\xbb\xbf" + payload, qos=1)
+        assert (await ada.on(TOPICS.reply("ada")))["result"] == {"job_id": 1, "state": "queued"}
+
+
 async def test_bad_requests_are_answered_where_their_sender_can_be_read(broker: Endpoint, tmp_path: Path) -> None:
     async with open_lab(tmp_path) as (lab, moves), serving(lab, broker):
         async with operator(broker, f"{TOPICS.root}/reply/#", "me/#") as ada:

@@ -31,7 +31,7 @@ def read_sweep(path: Path, **given: Any) -> SweepCreate:
         ConfigError: the file cannot be read, or has faults; all of them are in `faults`.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # Windows puts a byte-order mark before its UTF-8
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
