@@ -26,6 +26,10 @@ LOAD_LIMIT = 31
 """Most input bytes in one `db` command."""
 
 LAP_WRAP_US = 2**32
+LAP_STEP_MAX_US = 1000
+"""Step of the coarsest lap counter that the protocol allows, 1 kHz."""
+DIFFERENCES_MIN = 3
+"""Differences of readings that tell the step of a counter by themselves."""
 """The lap counter is 32 bit wide and wraps after 71.6 minutes."""
 
 INTERFACE_PREFIX = "[dut]: "
@@ -356,7 +360,9 @@ def lap_resolution_us(readings: Sequence[int]) -> int:
 
     The protocol allows any counter of at least 1 kHz that prints microseconds. The differences of consecutive readings
     are multiples of its step, so their greatest common divisor is a multiple of the step: never too fine, and right
-    after a few readings.
+    after a few readings. Of a single trial the divisor is the window itself, which says nothing: with fewer than three
+    differences the coarsest step that the protocol allows is the limit. With three, a common divisor above that comes
+    about by chance once in two million times; then the counter is slower than allowed, and is taken as it is.
 
     Args:
         readings: Consecutive readings, µs, each less than one wrap after the one before.
@@ -364,4 +370,6 @@ def lap_resolution_us(readings: Sequence[int]) -> int:
     Returns:
         The resolution, µs; 1 if fewer than two different readings tell nothing.
     """
-    return math.gcd(*(lap_duration_us(first, second) for first, second in pairwise(readings))) or 1
+    differences = [lap_duration_us(first, second) for first, second in pairwise(readings)]
+    step_us = math.gcd(*differences) or 1
+    return step_us if len(differences) >= DIFFERENCES_MIN else min(step_us, LAP_STEP_MAX_US)

@@ -142,6 +142,18 @@ def test_readings_that_tell_nothing_give_the_finest_resolution() -> None:
     assert lap_resolution_us([]) == 1
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 10**9))
+def test_a_single_window_is_not_taken_for_the_step_of_the_counter_that_timed_it(start: int, window_us: int) -> None:
+    """Two readings have one difference, which divides itself: the protocol's 1 kHz is all that is known."""
+    step_us = lap_resolution_us([start, (start + window_us) % 2**32])
+    assert step_us == min(window_us, 1000)
+
+
+def test_a_counter_slower_than_the_protocol_allows_is_seen_where_enough_readings_show_it() -> None:
+    assert lap_resolution_us([0, 10_050_000, 12_100_000, 22_150_000]) == 50_000
+    assert lap_resolution_us([0, 10_050_000, 12_100_000]) == 1000
+
+
 def test_real_boards_are_understood_to_the_last_line() -> None:
     unknown: Counter[str] = Counter()
     kinds: Counter[str] = Counter()

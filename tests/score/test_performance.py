@@ -7,6 +7,7 @@ import math
 import pytest
 
 from labd.benchmarks import BENCHMARKS
+from labd.dut.protocol import lap_resolution_us
 from labd.errors import ScoreError
 from labd.model.causes import Cause
 from labd.score.performance import PerformanceScore, TimedWindow, score_performance
@@ -35,6 +36,16 @@ def test_median_rate_with_timer_and_clock() -> None:
     assert score.board_inferences_per_s is not None
     assert 0.94 < score.board_inferences_per_s.standard_uncertainty < 0.96
     assert PerformanceScore.model_validate_json(score.model_dump_json()) == score
+
+
+def test_a_single_trial_has_the_uncertainty_of_a_millisecond_counter_and_not_of_its_own_window() -> None:
+    """680/s over 10 s: each reading is late by up to 1 ms, a triangle of that half width."""
+    step_us = lap_resolution_us([12_345, 10_012_345])
+    window = TimedWindow(trial=0, inferences=6800, duration_s=10.0, resolution_s=step_us * 1e-6)
+    score = score_performance([window], clock_ppm=0.0, rules=RULES)
+    assert score.inferences_per_s is not None
+    assert score.inferences_per_s.standard_uncertainty == pytest.approx(680 * 1e-3 / 10 / math.sqrt(6))
+    assert score.board_inferences_per_s is None
 
 
 def test_a_short_window_keeps_its_figure_and_makes_the_run_invalid() -> None:
