@@ -25,12 +25,7 @@ from labd.trace.sessions.published import (
     Span,
 )
 from labd.trace.sessions.results_text import read_results_text
-
-RESULTS = "results.txt"
-POSTPROC = "postproc.txt"
-LOG = "log.txt"
-ENERGY_FILES = "trace*-energy.bin"
-TIMES_FILES = "trace*-timestamps.json"
+from labd.trace.sessions.set_files import ENERGY_FILES, LOG, MARK, POSTPROC, RESULTS, TIMES_FILES, file_of
 
 _COARSEST = 3
 """Times are printed to 1 ms, or finer; trailing zeros are left out, so the finest one printed tells."""
@@ -47,22 +42,28 @@ def read_energyrunner(folder: Path) -> ResultsSet:
     Raises:
         SessionError: a file is missing, damaged or foreign, or contradicts another; it names file and field.
     """
-    results = folder / RESULTS
-    if not results.exists() and (folder / POSTPROC).exists():
-        results = folder / POSTPROC
+    results, postproc, log = (file_of(folder, name) for name in (RESULTS, POSTPROC, LOG))
+    if not results.exists() and postproc.exists():
+        results = postproc
     printed = read_results_text(results)
     files = {"results": results}
     if printed.windows or any(folder.glob(ENERGY_FILES)) or any(folder.glob(TIMES_FILES)):
         mode = Mode.ENERGY
     else:
         mode = Mode.PERFORMANCE if printed.rates else Mode.ACCURACY
-    if (folder / LOG).exists() or mode is not Mode.ACCURACY:
-        files["log"] = folder / LOG
-        dialogue = read_dialogue(folder / LOG)
+    if log.exists() or mode is not Mode.ACCURACY:
+        files["log"] = log
+        dialogue = read_dialogue(log)
     else:
         dialogue = Dialogue()
     captures: tuple[Capture, ...] = ()
     if mode is Mode.ENERGY:
+        if not printed.windows:
+            raise SessionError(
+                "it prints no energy window, and a trace lies beside it",
+                where=str(results),
+                remedy="its energies are lost: bring the file again",
+            )
         energy, times = _pair(folder, printed)
         files |= {"energy": energy, "timestamps": times}
         captures = (_capture(energy, times, printed),)
@@ -81,6 +82,7 @@ def read_energyrunner(folder: Path) -> ResultsSet:
         monitor=monitor_named(dialogue.monitor),
         voltage_v=dialogue.voltage_v,
         began=dialogue.began,
+        dataset=dialogue.dataset,
     )
 
 
@@ -123,7 +125,7 @@ def read_times(path: Path) -> tuple[Decimal, ...]:
     """
     where = str(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal, parse_constant=Decimal)
+        document = json.loads(path.read_text(encoding=MARK), parse_float=Decimal, parse_constant=Decimal)
     except FileNotFoundError as error:
         raise SessionError(f"{path.name} is missing", where=where) from error
     except OSError as error:

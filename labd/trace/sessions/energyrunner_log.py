@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PureWindowsPath
 
 from labd.trace.sessions.published import Inference, SessionError
+from labd.trace.sessions.set_files import MARK
 
 _LINE = re.compile(r"^\d+\.\d+ (\w+): (?:\[dut\]: )?(.*)$")
 _COMMAND = re.compile(r'^Command "(.*)"$')
@@ -24,10 +25,13 @@ _WARMUPS = 10
 """What a board takes for a W that was not sent."""
 _KWS_INPUT = re.compile(r"^tst_\d+_[A-Za-z]+_(\d+)\.bin$")
 _AD_INPUT = re.compile(r"^(normal|anomaly)_id_")
+_DATASET = re.compile(r"^[a-z]{2,4}\d{2}$")
+"""Folder of a benchmark's inputs, which is called as the benchmark: `ad01`."""
 _FACTS = {
     "board": re.compile(r"^m-name-dut-\[(.*)\]$"),
     "profile": re.compile(r"^m-profile-\[(.*)\]$"),
     "model": re.compile(r"^m-model-\[(.*)\]$"),
+    "benchmark": re.compile(r"^m-bm-cfg-name\[.*\]-key\[model\]-val\[(.*)\]$"),
     "run": re.compile(r"^m-bmark-run-name\[(.*?)\]"),
     "version": re.compile(r"^m-version\[(.*)\]$"),
     "voltage_mv": re.compile(r"^m-voltage-mv\[(\d+)\]$"),
@@ -46,6 +50,7 @@ class Dialogue:
         monitor: Who measured, by the runner's name for it.
         voltage_v: What the monitor says it supplied, V.
         began: When the session began; the runner prints no zone, it is taken for UTC.
+        dataset: The benchmark whose inputs were loaded, or which the runner was set to.
         inferences: Each `infer` command with its answer.
     """
 
@@ -56,6 +61,7 @@ class Dialogue:
     monitor: str = ""
     voltage_v: float | None = None
     began: datetime | None = None
+    dataset: str = ""
     inferences: tuple[Inference, ...] = ()
 
 
@@ -89,6 +95,11 @@ def expected_class(name: str) -> int | None:
     return None
 
 
+def is_anomaly_input(name: str) -> bool:
+    """Whether an input is one of anomaly detection's: a machine's sound, normal or not."""
+    return _AD_INPUT.match(name) is not None
+
+
 @dataclass(slots=True)
 class _Reading:
     """A log as far as it has been read."""
@@ -114,7 +125,10 @@ class _Reading:
 
     def _commanded(self, command: str) -> None:
         if load := _LOAD.match(command):
-            self.input = PureWindowsPath(load[1]).name  # takes either slash
+            loaded = PureWindowsPath(load[1])  # takes either slash
+            self.input = loaded.name
+            if _DATASET.match(loaded.parent.name):
+                self.facts["dataset"] = loaded.parent.name
         elif infer := _INFER.match(command):
             self.finish()
             if int(infer[1]) < 1:
@@ -136,10 +150,11 @@ def read_dialogue(path: Path) -> Dialogue:
     """
     reading = _Reading(path)
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        # A board may send CR before its line: in the log that CR ends no line.
+        with path.open(encoding=MARK, errors="replace", newline="\n") as file:
             for row in file:
                 if match := _LINE.match(row.rstrip("\r\n")):
-                    reading.take(*match.groups())
+                    reading.take(match[1], match[2].strip())
     except FileNotFoundError as error:
         raise SessionError(f"{path.name} is missing", where=str(path)) from error
     except OSError as error:
@@ -156,6 +171,7 @@ def read_dialogue(path: Path) -> Dialogue:
         monitor=facts.get("monitor", ""),
         voltage_v=int(facts["voltage_mv"]) / 1000 if "voltage_mv" in facts else None,
         began=_moment(facts.get("began", "")),
+        dataset=facts.get("dataset", facts.get("benchmark", "")),
         inferences=tuple(reading.done),
     )
 

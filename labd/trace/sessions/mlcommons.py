@@ -4,13 +4,18 @@
 whole, so memory grows with the file (a sample takes some 10 bytes on disk and 50 while it is read). The runner counts
 1,000 samples a second, whatever the monitor; `power.timestamps` are numbers of the sample at which the monitor's event
 came, and the last two make the window.
+
+Of streaming wakeword an entry is a recording that was played to the board: when the board reported the word, where the
+word is said, and when it computed. Where `results.json` is missing, accuracy and streaming results are read as far as
+`results.txt` goes, and the set says what it lacks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from codecs import BOM_UTF8
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,12 +35,11 @@ from labd.trace.sessions.published import (
     SessionError,
     SessionFormat,
     Span,
+    Stream,
 )
 from labd.trace.sessions.results_text import read_results_text
+from labd.trace.sessions.set_files import LOG, MARK, RESULTS, RESULTS_JSON, file_of
 
-RESULTS_JSON = "results.json"
-RESULTS = "results.txt"
-LOG = "log.txt"
 RATE_HZ = 1000
 """The runner's own constant: it divides sample counts by it to get seconds."""
 _MONITOR_BAUD = "at 3686400 baud"
@@ -57,6 +61,13 @@ class _Infer(_Entry):
     warmups: int = Field(ge=0)
     start_time: int | None = None
     end_time: int | None = None
+    detections: list[int] | None = None
+    detection_windows: list[tuple[Finite, Finite]] = []
+
+
+class _DutyCycle(_Entry):
+    start_times_s: list[Finite] = []
+    stop_times_s: list[Finite] = []
 
 
 class _Power(_Entry):
@@ -70,6 +81,7 @@ class _Trial(_Entry):
     true_class: int | None = Field(default=None, alias="class")
     infer: _Infer | None = None
     power: _Power | None = None
+    dutycycle: _DutyCycle | None = None
     mode: Literal["e", "p", "a"] | None = None
     error: str = ""
 
@@ -99,30 +111,65 @@ def read_mlcommons(folder: Path) -> ResultsSet:
     Raises:
         SessionError: a file is missing, damaged or foreign, or contradicts another; it names file and field.
     """
-    path = folder / RESULTS_JSON
+    path, results, log_path = (file_of(folder, name) for name in (RESULTS_JSON, RESULTS, LOG))
+    printed = read_results_text(results)
+    if not path.exists() and (printed.is_streaming or not (printed.windows or printed.rates)):
+        return _without_trials(folder, results, log_path, printed)
     trials = _read_trials(path)
-    printed = read_results_text(folder / RESULTS)
-    log = _read_log(folder / LOG)
+    log = _read_log(log_path)
     modes = {trial.mode for trial in trials if trial.mode is not None}
     if len(modes) > 1:
         raise SessionError(f"its trials are of several modes: {sorted(modes)}", where=str(path))
-    mode = _MODES[modes.pop()] if modes else _mode_of(printed)
+    mode = _MODES[modes.pop()] if modes else _mode_of(printed, folder)
+    if mode is Mode.ENERGY and not printed.windows:
+        raise SessionError("it prints no energy of a trial, and samples lie beside it", where=str(results))
     captures = _captures(path, trials, printed) if mode is Mode.ENERGY else ()
     voltages = {trial.power.voltage for trial in trials if trial.power is not None}
-    return ResultsSet(
+    streams = tuple(_stream(trial, trial.infer) for trial in trials if trial.infer and trial.infer.detections)
+    asked = [trial for trial in trials if trial.infer and not trial.infer.detections]
+    read = ResultsSet(
         format=SessionFormat.MLCOMMONS,
         mode=mode,
         folder=folder,
-        files={"results": folder / RESULTS, "json": path, "log": folder / LOG},
+        files={"results": results, "json": path, "log": log_path},
         printed=printed,
-        inferences=tuple(_inference(trial, trial.infer) for trial in trials if trial.infer is not None),
+        inferences=tuple(_inference(trial, trial.infer) for trial in asked if trial.infer is not None),
         captures=captures,
+        monitor=_monitor(log) if mode is Mode.ENERGY else None,
+        voltage_v=voltages.pop() if len(voltages) == 1 else None,
+        streams=streams,
+        lacks=tuple(
+            f"{path.name}[{number}] tells of an error: {trial.error:.80}"
+            for number, trial in enumerate(trials)
+            if trial.error
+        ),
+    )
+    return _told(read, log)
+
+
+def _without_trials(folder: Path, results: Path, log_path: Path, printed: Printed) -> ResultsSet:
+    """What `results.txt` says alone."""
+    log = _read_log(log_path) if log_path.exists() else {}
+    read = ResultsSet(
+        format=SessionFormat.MLCOMMONS,
+        mode=_mode_of(printed, folder),
+        folder=folder,
+        files={"results": results} | ({"log": log_path} if log else {}),
+        printed=printed,
+        inferences=(),
+        lacks=(f"{RESULTS_JSON} is missing: what {RESULTS} prints is not checked",),
+    )
+    return _told(read, log)
+
+
+def _told(read: ResultsSet, log: Mapping[str, str]) -> ResultsSet:
+    """The same set with what the log says of board and time."""
+    return replace(
+        read,
         board=log.get("name", ""),
         profile=log.get("profile", ""),
         model=log.get("model", ""),
         runner="MLCommons runner",
-        monitor=_monitor(log) if mode is Mode.ENERGY else None,
-        voltage_v=voltages.pop() if len(voltages) == 1 else None,
         began=_moment(log.get("began", "")),
     )
 
@@ -130,7 +177,7 @@ def read_mlcommons(folder: Path) -> ResultsSet:
 def _read_trials(path: Path) -> list[_Trial]:
     where = str(path)
     try:
-        trials = _TRIALS.validate_json(path.read_bytes())
+        trials = _TRIALS.validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except FileNotFoundError as error:
         raise SessionError(f"{path.name} is missing", where=where) from error
     except OSError as error:
@@ -153,6 +200,17 @@ def _inference(trial: _Trial, infer: _Infer) -> Inference:
         warmups=infer.warmups,
         results=tuple(infer.results),
         laps_us=tuple(lap for lap in laps if lap is not None),
+    )
+
+
+def _stream(trial: _Trial, infer: _Infer) -> Stream:
+    cycle = trial.dutycycle or _DutyCycle()
+    frames = min(len(cycle.start_times_s), len(cycle.stop_times_s))
+    return Stream(
+        detections_ms=tuple(infer.detections or ()),
+        windows_s=tuple(infer.detection_windows),
+        starts_s=tuple(cycle.start_times_s[:frames]),
+        stops_s=tuple(cycle.stop_times_s[:frames]),
     )
 
 
@@ -206,9 +264,11 @@ def _span(where: str, number: int, events: list[int], rows: int, printed_s: Deci
     return Span(number, first / RATE_HZ, end / RATE_HZ, first, end)
 
 
-def _mode_of(printed: Printed) -> Mode:
+def _mode_of(printed: Printed, folder: Path) -> Mode:
     if printed.windows:
         return Mode.ENERGY
+    if printed.is_streaming:  # it prints the same of performance and of accuracy
+        return Mode.ACCURACY if folder.name.lower() == Mode.ACCURACY else Mode.PERFORMANCE
     return Mode.PERFORMANCE if printed.rates else Mode.ACCURACY
 
 
@@ -225,7 +285,7 @@ def _read_log(path: Path) -> dict[str, str]:
     """What the log says of board and monitor."""
     facts: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding=MARK, errors="replace") as file:
             for row in file:
                 for fact, pattern in _FACTS.items():
                     if found := pattern.match(row.strip()):

@@ -67,24 +67,50 @@ class PrintedRate:
 
 
 @dataclass(frozen=True, slots=True)
+class PrintedDetections:
+    """How often a streaming benchmark heard its word, as `results.txt` prints it."""
+
+    true_positives: int
+    false_negatives: int
+    false_positives: int
+
+
+@dataclass(frozen=True, slots=True)
 class Printed:
     """All that a `results.txt` says; None for what it does not.
 
     Args:
+        format: Whose way of printing it is; None if both print so.
         windows: Energies, in the order printed.
         rates: Throughputs, in the order printed.
         median_uj_per_inference: µJ.
         median_inferences_per_s: Inferences/s.
         top1_percent: Top-1 accuracy, %.
         auc: Area under the ROC curve.
+        detections: What a streaming benchmark heard, and missed.
+        duty_cycle: Share of the time in which a streaming benchmark computes.
+        period_s: From one of its frames to the next, s.
+        estimated_inferences_per_s: Frames/s that it could take: of one frame's time of computing.
+        complaints: What the runner itself found wrong, as it says it.
     """
 
+    format: SessionFormat | None = None
     windows: tuple[PrintedWindow, ...] = ()
     rates: tuple[PrintedRate, ...] = ()
     median_uj_per_inference: Decimal | None = None
     median_inferences_per_s: Decimal | None = None
     top1_percent: Decimal | None = None
     auc: Decimal | None = None
+    detections: PrintedDetections | None = None
+    duty_cycle: Decimal | None = None
+    period_s: Decimal | None = None
+    estimated_inferences_per_s: Decimal | None = None
+    complaints: tuple[str, ...] = ()
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a streaming benchmark printed it."""
+        return self.detections is not None or self.estimated_inferences_per_s is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +132,23 @@ class Inference:
     warmups: int
     results: tuple[float, ...]
     laps_us: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What became of one recording that was played to a streaming benchmark.
+
+    Args:
+        detections_ms: When the board reported its word, ms; the first one marks the recording's start.
+        windows_s: Where the word is said in the recording: opening and closing time, s.
+        starts_s: When frames began to be computed, s; as many as were recorded.
+        stops_s: When they were done, s.
+    """
+
+    detections_ms: tuple[int, ...]
+    windows_s: tuple[tuple[float, float], ...]
+    starts_s: tuple[float, ...]
+    stops_s: tuple[float, ...]
 
 
 class SampleSource(Protocol):
@@ -182,6 +225,9 @@ class ResultsSet:
         monitor: What measured; None if the session does not tell, or it is not known here.
         voltage_v: What the board was fed with, V; None if unknown.
         began: When, by the runner's clock; None if unknown.
+        dataset: The benchmark whose inputs were loaded, or which the runner was set to; empty if unknown.
+        streams: What was played to a streaming benchmark.
+        lacks: What was published without and could not be looked at, a sentence each.
     """
 
     format: SessionFormat
@@ -198,6 +244,14 @@ class ResultsSet:
     monitor: Monitor | None = None
     voltage_v: float | None = None
     began: datetime | None = None
+    dataset: str = ""
+    streams: tuple[Stream, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a streaming benchmark was run: it hears a recording, it is not given inputs."""
+        return bool(self.streams) or self.printed.is_streaming
 
     @property
     def spans(self) -> tuple[tuple[Capture, Span], ...]:
@@ -228,3 +282,8 @@ class Session:
     def model(self) -> str:
         """The model that the board says it runs, or the name of the folder: `kws01`, `kws`."""
         return next((each.model for each in self.sets.values() if each.model), self.folder.name)
+
+    @property
+    def dataset(self) -> str:
+        """The benchmark whose inputs were loaded; empty if no set tells."""
+        return next((each.dataset for each in self.sets.values() if each.dataset), "")

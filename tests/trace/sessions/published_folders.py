@@ -41,6 +41,8 @@ class EnergyRunnerSession:
         times_s: Edges: one of the boot, then two a trial.
         inferences: N of each trial.
         prefix: The runner's own name in `results.txt`.
+        model: What the board says it runs.
+        laps_us: What the board's own timer says of each energy window, where it prints that besides the edges.
     """
 
     folder: Path
@@ -49,6 +51,8 @@ class EnergyRunnerSession:
     inferences: int = 100
     monitor: str = "lpm01a"
     prefix: str = "ulp-ml"
+    model: str = "kws01"
+    laps_us: Sequence[int] = ()
     seed: int = 1
     times_s: list[float] = field(default_factory=list)
     samples_uj: list[float] = field(default_factory=list)
@@ -124,7 +128,7 @@ class EnergyRunnerSession:
     def write_performance(self, windows_us: Sequence[int], *, start_us: int = 4_294_000_000) -> Path:
         """Performance results; the board's 32-bit counter wraps on the way."""
         self.performance.mkdir(parents=True)
-        lines, at_us = _head(self.monitor), start_us
+        lines, at_us = _head(self.monitor, self.model), start_us
         for number, span_us in enumerate(windows_us):
             lines += _load("dut ", KWS_INPUTS[number % len(KWS_INPUTS)])
             lines += [f'parser: Command "dut infer {self.inferences} 1"', f"dut: m-infer-start-{self.inferences}"]
@@ -139,7 +143,7 @@ class EnergyRunnerSession:
     def write_accuracy(self, answers: Sequence[tuple[str, Sequence[float]]], printed: Sequence[str]) -> Path:
         """Accuracy results: input and the board's answer to it, and what `results.txt` says."""
         self.accuracy.mkdir(parents=True)
-        lines = _head(self.monitor)
+        lines = _head(self.monitor, self.model)
         for name, results in answers:
             lines += _load("dut ", name)
             lines += ['parser: Command "dut infer 1 0"', "dut: m-lap-us-1000", "dut: m-lap-us-44000"]
@@ -148,17 +152,21 @@ class EnergyRunnerSession:
         (self.accuracy / "results.txt").write_text(self._stamped(list(printed)))
         return self.accuracy
 
+    def _laps(self, trial: int) -> Sequence[int]:
+        return (1_000_000, 1_000_000 + self.laps_us[trial]) if self.laps_us else ()
+
     def _stamped(self, lines: Sequence[str]) -> str:
         return stamped([f"{self.prefix}: {line}" for line in lines])
 
     def _log(self) -> str:
-        lines = _head(self.monitor)
+        lines = _head(self.monitor, self.model)
         for number in range(self.trials):
             lines += _load("", KWS_INPUTS[number % len(KWS_INPUTS)])
             lines += [
                 f'parser: Command "io dut infer {self.inferences} 1"',
                 f"io: m-dut-passthrough(infer {self.inferences} 1)",
                 f"io: [dut]: m-infer-start-{self.inferences}",
+                *(f"io: [dut]: m-lap-us-{at_us}" for at_us in self._laps(number)),
                 "io: [dut]: m-infer-done",
                 "io: [dut]: m-results-[0.000,0.996,0.004]",
                 "io: [dut]: m-ready",
@@ -197,7 +205,7 @@ def stamped(lines: Sequence[str]) -> str:
     return "\r\n".join(f"{100 + number / 1000:09.3f} {line}" for number, line in enumerate(lines))
 
 
-def _head(monitor: str) -> list[str]:
+def _head(monitor: str, model: str) -> list[str]:
     return [
         "session: m-session-start-id[20240311152711]",
         "parser: m-bmark-run-name[ML Energy 1.0.1]-code[ulp-ml]",
@@ -205,7 +213,7 @@ def _head(monitor: str) -> list[str]:
         f'parser: Command "{monitor} is not a command of the board"',
         "dut: m-name-dut-[Made Up]",
         "io: [dut]: m-profile-[Firmware V0]",
-        "io: [dut]: m-model-[kws01]",
+        f"io: [dut]: m-model-[{model}]",
     ]
 
 
@@ -276,4 +284,60 @@ class MlcommonsSession:
             f"Initializing SerialDevice on port: COM23 at {self.baud} baud\n"
             "Device name retrieved: Made Up\nDevice profile retrieved: Firmware V0\nDevice model retrieved: kws01\n"
         )
+        return self.folder
+
+
+@dataclass
+class StreamingSession:
+    """Streaming wakeword results of the MLCommons runner: a recording with three words, played to a board.
+
+    The board hears the first word at once and again, misses the second, hears the third late; twice it hears a word
+    where there is none, the second time with an echo.
+    """
+
+    folder: Path
+    heard_ms: Sequence[int] = (500, 10_100, 10_132, 32_500, 50_500, 70_500, 71_400)
+    words_s: Sequence[tuple[float, float]] = ((9.5, 10.1), (20.0, 20.6), (30.0, 30.5))
+    printed: str = "2 True positives, 1 False negatives, 2 False positives"
+
+    def write(self, *, results_json: bool = True) -> Path:
+        """The folder: of energy if it is called so, else of performance."""
+        self.folder.mkdir(parents=True)
+        energy = self.folder.name == "energy"
+        entry: dict[str, Any] = {
+            "infer": {
+                "wav_file": "long_wav.wav",
+                "detection_windows": self.words_s,
+                "length_sec": 80.0,
+                "detections": self.heard_ms,
+                "iterations": 1,
+                "warmups": 0,
+            },
+            "dutycycle": {
+                "start_times_s": [0.1 + 0.032 * k for k in range(100)],
+                "stop_times_s": [0.108 + 0.032 * k for k in range(100)],
+            },
+            "activations": [],
+            "mode": "e" if energy else "p",
+        }
+        lines = []
+        if energy:
+            samples = [1e-6 * (5 + k % 3) for k in range(12_000)]
+            entry["power"] = {"samples": samples, "timestamps": [["00", 100], ["01", 11_100]], "voltage": 3}
+            total = sum(samples[100:11_100]) * 1e6
+            lines = [
+                "Power Edition Output",
+                "Energy data for trial 0",
+                "  Elapsed time  : 11.0",
+                "  Inferences    : 1",
+                f"  Total Energy  : {total:.3f} uJ",
+                f"  Energy/Inf    : {total:.3f} uJ/inf",
+                f"Median energy cost is {total:.4f} uJ/inf.",
+            ]
+        lines += [f"Accuracy: {self.printed}", "Average duty cycle: 0.25", "Average period: 0.032 s"]
+        lines += ["Estimated throughput: 125.0 inf./sec."]
+        if results_json:
+            (self.folder / "results.json").write_text(json.dumps([entry]))
+        (self.folder / "results.txt").write_text("\n".join(lines) + "\n")
+        (self.folder / "log.txt").write_text("Logging initialized. Writing output\nDevice model retrieved: sww01\n")
         return self.folder
