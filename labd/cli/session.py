@@ -30,28 +30,36 @@ def score(
 ) -> None:
     """Make the published figures of a session again from its samples, and labd's own beside them. Needs no lab.
 
-    Exit status: 0 every published window comes out at the printed digits, 1 one does not or a file is damaged,
-    2 wrong usage.
+    Exit status: 0 all that lies there was read, fits together, and comes out at the printed digits; 1 anything of it
+    does not, or was left out; 2 wrong usage.
     """
     from labd.cli.session_view import print_session, session_document
-    from labd.service.sessions.scoring import score_sessions
+    from labd.service.sessions.scoring import score_found
+    from labd.trace.sessions.folders import survey
 
     try:
-        scores = score_sessions(path)
+        scores, left_out = score_found(survey(path))
     except LabError as error:
         raise stop(error) from error
+    if not scores:
+        for each in left_out[:-1]:
+            remarks().print(f"left out: {each.reason}", markup=False)
+        raise stop(left_out[-1].reason)
     if json:
-        print_json(session_document(scores))
+        print_json(session_document(scores, left_out))
     else:
-        for each in scores:
-            print_session(each)
-    for each in scores:
-        for remark in each.remarks:
-            remarks().print(f"{each.name}: {remark}", markup=False)
-        for window in each.missed:
+        for score in scores:
+            print_session(score)
+    for score in scores:
+        for remark in score.remarks:
+            remarks().print(f"{score.name}: {remark}", markup=False)
+        for window in score.missed:
             remarks().print(
-                f"{each.name}: window {window.index} is published as {window.printed} µJ, "
+                f"{score.name}: window {window.index} is published as {window.printed} µJ, "
                 f"its samples come to {window.energy} µJ",
                 markup=False,
             )
-    raise typer.Exit(Exit.FAILED if any(each.missed for each in scores) else Exit.DONE)
+    for each in left_out:
+        remarks().print(f"left out: {each.reason}", markup=False)
+    whole = not left_out and not any(score.missed or score.findings for score in scores)
+    raise typer.Exit(Exit.DONE if whole else Exit.FAILED)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from labd.cli.table import plus_minus, print_table
 from labd.score.uncertainty import Estimate, TermName
-from labd.service.sessions.scoring import Compared, SessionScore
+from labd.service.sessions.compared import Compared
+from labd.service.sessions.scoring import SessionScore
 from labd.service.sessions.windows import WindowFigures
+from labd.trace.sessions.folders import LeftOut
 
 _WINDOWS_OWN = (TermName.EDGE_PLACEMENT, TermName.EDGE_SAMPLE, TermName.NOISE)
 """What is uncertain of each window by itself: where its edges lie, and the digits of its samples."""
 
 
-def session_document(scores: tuple[SessionScore, ...]) -> dict[str, Any]:
+def session_document(scores: Sequence[SessionScore], left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """The document of one session; of several, one that holds them all, each under its name."""
+    missing = [{"path": str(each.folder), "reason": str(each.reason)} for each in left_out]
     if len(scores) == 1:
-        return scores[0].document()
+        return {**scores[0].document(), "left_out": missing}
     formats = {each.format.value for each in scores}
     return {
         "format": formats.pop() if len(formats) == 1 else None,
         "sessions": [{"session": each.name, **each.document()} for each in scores],
+        "left_out": missing,
     }
 
 
@@ -73,11 +77,15 @@ def _medians(score: SessionScore) -> Iterator[tuple[str, ...]]:
     energy = _own(score.own_uj_per_inference)
     yield "median energy per inference", *_sides(score.uj_per_inference, " µJ"), *energy
     yield "median throughput", *_sides(score.inferences_per_s, " inferences/s"), "-", "-"
-    yield f"accuracy ({score.accuracy_metric})", *_sides(score.accuracy, ""), "-", "-"
+    yield f"accuracy ({score.accuracy_metric or 'of no known metric'})", *_sides(score.accuracy, ""), "-", "-"
+    if score.stream is not None:
+        yield "duty cycle", *_sides(score.stream.duty_cycle, ""), "-", "-"
+        for name, figure in score.stream.counts():
+            yield name.replace("_", " "), *_sides(figure, ""), "-", "-"
     count = score.inferences_per_window
     yield "inferences a window", "-" if count is None else str(count), "-", "-", "-"
 
 
 def _sides(figure: Compared, unit: str) -> tuple[str, str]:
     published, ours = ("-" if each is None else f"{each:.10g}{unit}" for each in (figure.published, figure.ours))
-    return published, ours
+    return published, "as published" if figure.as_published else ours

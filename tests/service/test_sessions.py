@@ -14,7 +14,13 @@ from labd.errors import LabError
 from labd.score.uncertainty import TermName
 from labd.service.sessions.scoring import score_sessions
 from labd.trace.sessions.published import SessionError
-from tests.trace.sessions.published_folders import EnergyRunnerSession, MlcommonsSession, reference, write_trace
+from tests.trace.sessions.published_folders import (
+    EnergyRunnerSession,
+    MlcommonsSession,
+    StreamingSession,
+    reference,
+    write_trace,
+)
 
 
 def test_every_window_of_the_reference_sessions_comes_out_at_the_printed_digits() -> None:
@@ -135,6 +141,125 @@ def test_anomaly_detection_is_judged_by_the_area_under_its_roc_curve_of_the_file
     log.write_text(log.read_text().replace("m-model-[kws01]", "m-model-[ad01]"))
     (score,) = score_sessions(tmp_path / "ad01")
     assert (score.accuracy_metric, score.accuracy.ours, score.accuracy.published) == ("AUC", 0.75, 0.75)
+
+
+SOUNDS = [
+    ("normal_id_01_1.bin", (10.0,)),
+    ("normal_id_01_2.bin", (12.0,)),
+    ("anomaly_id_01_1.bin", (21.0,)),
+    ("anomaly_id_01_2.bin", (11.0,)),
+]
+
+
+@pytest.mark.parametrize("model", ["ad01", "dae_v2", "kws01", ""])
+def test_the_inputs_tell_the_metric_whatever_the_model_is_called(tmp_path: Path, model: str) -> None:
+    EnergyRunnerSession(tmp_path / "x", model=model).write_accuracy(SOUNDS, ["Top-1: 50.0%", "AUC: 0.75"])
+    (score,) = score_sessions(tmp_path / "x")
+    assert (score.accuracy_metric, score.accuracy.ours, score.findings) == ("AUC", 0.75, ())
+
+
+def test_a_model_that_is_called_as_anomaly_detections_is_no_evidence_against_its_inputs(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "x", model="adaptive-kws")
+    made.write_accuracy([("tst_000001_Go_1.bin", (0.2, 0.8))], ["Top-1: 100.0%", "AUC: 0.5"])
+    (score,) = score_sessions(tmp_path / "x")
+    assert (score.accuracy_metric, score.accuracy.ours) == ("top-1", 1.0)
+
+
+def test_one_number_for_an_answer_is_a_score_even_of_inputs_that_tell_nothing(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "x", model="mine")
+    made.write_accuracy([("a.bin", (3.5,)), ("b.bin", (4.5,))], ["Top-1: 50.0%", "AUC: 0.81"])
+    (score,) = score_sessions(tmp_path / "x")
+    assert (score.accuracy_metric, score.accuracy.as_published, score.accuracy.value) == ("AUC", True, 0.81)
+
+
+@pytest.mark.parametrize(("line", "metric", "value"), [("AUC: 0.81", "AUC", 0.81), ("Top-1: 81%", "top-1", 0.81)])
+def test_without_answers_the_only_metric_that_is_printed_is_the_sessions_own_word(
+    tmp_path: Path, line: str, metric: str, value: float
+) -> None:
+    folder = tmp_path / "mine" / "accuracy"
+    folder.mkdir(parents=True)
+    (folder / "results.txt").write_text(f"1.0 ulp-mlperf: {line}\n")
+    (score,) = score_sessions(tmp_path)
+    assert (score.accuracy_metric, score.accuracy.value, score.findings) == (metric, value, ())
+
+
+def test_a_metric_that_nothing_tells_is_no_figure_but_a_finding(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "accuracy"
+    folder.mkdir(parents=True)
+    (folder / "results.txt").write_text("1.0 ulp-mlperf: Top-1: 81.0%\n1.0 ulp-mlperf: AUC: 0.9\n")
+    (score,) = score_sessions(tmp_path)
+    assert score.document()["accuracy"] is None
+    assert any("top-1 or AUC" in finding for finding in score.findings)
+    folder.parent.rename(tmp_path / "ad01")
+    (score,) = score_sessions(tmp_path)
+    assert (score.accuracy_metric, score.accuracy.value, score.findings) == ("AUC", 0.9, ())
+    assert "from the name 'ad01' alone" in score.remarks[0]
+
+
+def test_answers_and_classes_that_are_missing_here_and_there_are_findings(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    answers = [("tst_1_Go_1.bin", (0.2, 0.8)), ("tst_2_Go_1.bin", (0.2, 0.8)), ("other.bin", (0.2, 0.8))]
+    made.write_accuracy(answers, ["Top-1: 100.0%", "AUC: 1.0"])
+    log = made.accuracy / "log.txt"
+    log.write_text(log.read_text().replace("m-results-[", "m-resu-[", 1))
+    (score,) = score_sessions(tmp_path / "kws")
+    assert score.findings == ("1 of 3 inputs have no answer in the log", "1 of 3 inputs do not tell their class")
+    assert score.accuracy.as_published
+
+
+def test_edges_win_over_laps_that_an_energy_log_holds_besides(tmp_path: Path) -> None:
+    made = EnergyRunnerSession(tmp_path / "kws")
+    made.laps_us = [round(1.003e6 * (b - a)) for a, b in zip(made.times_s[1::2], made.times_s[2::2], strict=True)]
+    made.write_energy()
+    (score,) = score_sessions(tmp_path / "kws")
+    assert score.inferences_per_s.ours == score.inferences_per_s.published is not None
+    assert score.findings == ()
+
+
+def test_a_throughput_of_a_log_without_laps_is_as_published(tmp_path: Path) -> None:
+    folder = EnergyRunnerSession(tmp_path / "kws").write_performance([10_000_000])
+    log = folder / "log.txt"
+    log.write_text(log.read_text().replace("m-lap-us", "m-no-lap"))
+    (score,) = score_sessions(folder)
+    assert score.document()["figures"]["inferences_per_s"] == {"value": 10.0, "published": 10.0, "as_published": True}
+    assert score.document()["as_published"] is True
+    assert score.document()["throughput"] == 10.0
+
+
+def test_a_figure_that_was_made_again_is_not_marked_as_published(tmp_path: Path) -> None:
+    EnergyRunnerSession(tmp_path / "kws").write_energy()
+    document = score_sessions(tmp_path / "kws")[0].document()
+    assert document["as_published"] is False
+    assert [each["as_published"] for each in document["figures"].values()] == [False, False]
+
+
+def test_a_stream_is_counted_again(tmp_path: Path) -> None:
+    StreamingSession(tmp_path / "sww" / "performance").write()
+    StreamingSession(tmp_path / "sww" / "energy").write()
+    (score,) = score_sessions(tmp_path)
+    assert score.findings == ()
+    assert score.stream is not None
+    counts = {name: (figure.ours, figure.published) for name, figure in score.stream.counts()}
+    assert counts == {"true_positives": (2, 2), "false_negatives": (1, 1), "false_positives": (2, 2)}
+    assert (score.stream.duty_cycle.ours, score.inferences_per_s.ours) == (0.25, 125.0)
+    assert [window.is_reproduced for window in score.windows] == [True]
+    assert score.uj_per_inference.agrees
+
+
+def test_a_stream_that_is_printed_otherwise_is_a_finding(tmp_path: Path) -> None:
+    made = StreamingSession(tmp_path / "sww" / "performance")
+    made.printed = "3 True positives, 0 False negatives, 2 False positives"
+    made.write()
+    (score,) = score_sessions(tmp_path)
+    assert "true positives comes to 2, published is 3" in score.findings
+
+
+def test_a_stream_without_its_json_is_all_as_published_and_says_so(tmp_path: Path) -> None:
+    StreamingSession(tmp_path / "sww" / "energy").write(results_json=False)
+    (score,) = score_sessions(tmp_path)
+    assert all(each["as_published"] for each in score.document()["figures"].values())
+    assert (score.windows, score.uj_per_inference.ours) == ((), None)
+    assert ["results.json is missing" in finding for finding in score.findings] == [True]
 
 
 def test_a_window_at_the_end_of_its_capture_has_no_figure_of_our_own(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labd.cli.connection import Choice, connection_of, run, stop
-from labd.cli.table import print_json, print_table, quantity, results
+from labd.cli.table import Exit, print_json, print_table, quantity, remarks, results
 from labd.errors import ConfigError, LabError
 from labd.service.traces.messages import SessionImported, SessionRef
 
 if TYPE_CHECKING:
+    from labd.trace.sessions.folders import LeftOut
     from labd.trace.sessions.published import Session
 
 LONGEST_S = 3600.0
@@ -41,18 +42,24 @@ def import_(
 ) -> None:
     """Take published sessions into the lab: `labctl --config lab.toml trace import PATH`, on the lab's own host.
 
-    A session that was imported before gives the jobs that it has become then.
+    A session that was imported before gives the jobs that it has become then. Exit status: 0 all that lies there was
+    imported and fits together; 1 something of it was left out, or its parts disagree, and is named; 2 wrong usage.
     """
     from labd.config.reading import load
-    from labd.service.sessions.inbox import put_into_inbox
-    from labd.trace.sessions.folders import find_sessions
+    from labd.service.sessions.inbox import importable, put_into_inbox
+    from labd.trace.sessions.folders import survey
 
     choice: Choice = context.obj
     try:
-        sessions = [session for path in paths for session in find_sessions(path)]
+        found = [importable(survey(path)) for path in paths]
+        sessions = [session for each in found for session in each.sessions]
+        left_out = [left for each in found for left in each.left_out]
+        if not sessions:
+            _tell([], left_out[:-1])
+            raise left_out[-1].reason
         if out is not None:
             _unpack(sessions, out, json=json)
-            return
+            raise typer.Exit(_tell(sessions, left_out))
         if choice.config is None:
             raise ConfigError(
                 "an import needs the lab's data directory",
@@ -78,6 +85,23 @@ def import_(
     else:
         rows = [(name, ", ".join(map(str, jobs)), digest) for name, digest, jobs in imported]
         print_table("", ("session", "jobs", "sha256"), rows)
+    raise typer.Exit(_tell(sessions, left_out))
+
+
+def _tell(sessions: Sequence[Session], left_out: Sequence[LeftOut]) -> Exit:
+    """Say what was left out and what disagrees; the exit status that this comes to."""
+    from labd.service.sessions.agreement import disagreements
+
+    doubts = [
+        f"{session.name}: {results.mode.value}: {each}"
+        for session in sessions
+        for results in session.sets.values()
+        for each in (*results.lacks, *disagreements(results, ()))
+    ]
+    doubts += [f"left out: {each.reason}" for each in left_out]
+    for each in doubts:
+        remarks().print(each, markup=False)
+    return Exit.FAILED if doubts else Exit.DONE
 
 
 def _unpack(sessions: Sequence[Session], out: Path, *, json: bool) -> None:

@@ -35,11 +35,11 @@ from labd.service.access import Caller, Role
 from labd.service.exchange import Asked, Done, nothing, once
 from labd.service.lab import Lab
 from labd.service.messages import Envelope
-from labd.service.sessions.inbox import INBOX, STAGING, place
+from labd.service.sessions.inbox import INBOX, STAGING, importable, place
 from labd.service.sessions.job import measured_elsewhere
 from labd.service.traces.messages import SessionImported, SessionRef
 from labd.trace.sessions.convert import Converted, convert_session, id_prefix, session_digest
-from labd.trace.sessions.folders import find_sessions
+from labd.trace.sessions.folders import survey
 from labd.trace.sessions.published import Session, SessionError
 
 _log = structlog.get_logger(__name__)
@@ -175,7 +175,7 @@ def _bring(folder: Path, digest: str, traces_dir: Path, checkpoint: Callable[[],
             remedy="import it on the lab's host: labctl --config lab.toml trace import PATH",
         )
     try:
-        sessions = find_sessions(folder)
+        sessions = importable(survey(folder)).whole()
         if len(sessions) != 1 or session_digest(sessions[0]) != digest:
             raise SessionError("what lies there is not the session of that name", where=str(folder))
         return Brought(_measured(sessions[0], digest, traces_dir, checkpoint))

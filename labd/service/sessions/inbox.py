@@ -13,12 +13,27 @@ from pathlib import Path
 from labd.errors import TraceError
 from labd.trace.layout import sync_file, sync_folder
 from labd.trace.sessions.convert import Converted, convert_session, session_digest, session_files
+from labd.trace.sessions.folders import Found, LeftOut
 from labd.trace.sessions.published import Session, SessionError
 
 INBOX = "inbox"
 """Folder of a lab's data directory in which sessions wait, each named by its digest."""
 STAGING = ".importing"
 """Folder in which traces are made before they are put in their place; no trace can be called so."""
+
+
+def importable(found: Found) -> Found:
+    """What of it can become jobs: streaming wakeword is scored as it lies, but labd has no rules to judge it by."""
+    sessions, left_out = [], list(found.left_out)
+    for session in found.sessions:
+        kept = {mode: results for mode, results in session.sets.items() if not results.is_streaming}
+        for results in session.sets.values():
+            if results.is_streaming:
+                words = "a streaming benchmark's results are scored, not imported"
+                left_out.append(LeftOut(results.folder, SessionError(words, where=str(results.folder))))
+        if kept:
+            sessions.append(replace(session, sets=kept))
+    return Found(tuple(sessions), tuple(left_out))
 
 
 def put_into_inbox(session: Session, data_dir: Path) -> str:

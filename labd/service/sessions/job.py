@@ -22,6 +22,7 @@ from labd.score.performance import TimedWindow as Timed
 from labd.score.performance import score_performance
 from labd.score.rules import Judged, Rules
 from labd.service.messages import JobSpec
+from labd.service.sessions.accuracy import Metric, metric_of
 from labd.service.sessions.windows import unstated, window_figures
 from labd.trace.reader import Trace
 from labd.trace.sessions.convert import (
@@ -55,7 +56,7 @@ def measured_elsewhere(
         TraceError, ScoreError: a trace cannot be read or scored.
     """
     trials = _trials(results)
-    ours = _score(results, digest, traces)
+    ours = _score(results, digest, traces, metric_of(session))
     scores = [MadeScore(f"{results.format.value}-published/1", {"session": digest}, _published(results))]
     if ours is not None:
         scores.append(MadeScore(ours.scorer, ours.inputs, ours.model_dump(mode="json")))
@@ -104,6 +105,7 @@ def _published(results: ResultsSet) -> dict[str, Any]:
     printed = results.printed
     energies = {figures.index: figures for figures in window_figures(results)} if results.captures else {}
     return {
+        "as_published": True,
         "median_uj_per_inference": _number(printed.median_uj_per_inference),
         "median_inferences_per_s": _number(printed.median_inferences_per_s),
         "top1_percent": _number(printed.top1_percent),
@@ -152,7 +154,7 @@ def _lap(inference: Inference) -> TimedWindow | None:
     return TimedWindow("lap", start, start + lap_duration_us(start, stop), _LAP_RATE_HZ)
 
 
-def _score(results: ResultsSet, digest: str, traces: Sequence[Converted]) -> Judged | None:
+def _score(results: ResultsSet, digest: str, traces: Sequence[Converted], metric: Metric | None) -> Judged | None:
     """What labd's own scorer makes of it; None where the session lacks what that needs."""
     inputs = {"session": digest}
     match results.mode:
@@ -170,7 +172,7 @@ def _score(results: ResultsSet, digest: str, traces: Sequence[Converted]) -> Jud
             labels = [each.expected for each in results.inferences if each.expected is not None]
             answers = [each.results for each in results.inferences]
             classes = {len(answer) for answer in answers}
-            if not answers or len(labels) != len(answers) or len(classes) != 1 or classes == {1}:
+            if metric is not Metric.TOP1 or not labels or len(labels) != len(answers) or len(classes) != 1:
                 return None
             return score_accuracy(answers, labels, top1_target=0.0, inputs=inputs)
 

@@ -6,34 +6,21 @@ input where the session tells the input's class, throughput from the board's own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from labd.benchmarks import Mode
-from labd.dut.protocol import lap_duration_us
-from labd.score.accuracy import score_accuracy
-from labd.score.roc import roc_auc
 from labd.score.uncertainty import Estimate, median_of
-from labd.service.sessions.windows import WindowFigures, rounded_as, unstated, window_figures
-from labd.trace.sessions.folders import find_sessions
-from labd.trace.sessions.published import Inference, Printed, ResultsSet, Session, SessionFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A figure of ours, rounded as the published one beside it; None for what is not there."""
-
-    ours: float | None = None
-    published: float | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """False only if both are there and differ."""
-        return self.ours is None or self.published is None or self.ours == self.published
+from labd.service.sessions.accuracy import Accuracy, accuracy_of
+from labd.service.sessions.agreement import disagreements, lap_s
+from labd.service.sessions.compared import Compared, compared
+from labd.service.sessions.streaming import StreamFigures, stream_figures
+from labd.service.sessions.windows import WindowFigures, unstated, window_figures
+from labd.trace.sessions.folders import Found, LeftOut, survey
+from labd.trace.sessions.published import ResultsSet, Session, SessionError, SessionFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +34,12 @@ class SessionScore:
         inferences_per_window: N, if it is the same in all windows; of the performance results without energy ones.
         uj_per_inference: Median energy of an inference by the runner's convention, µJ.
         own_uj_per_inference: Median of labd's figures, with its uncertainty, µJ.
-        accuracy_metric: `top-1` or `AUC`.
+        accuracy_metric: `top-1` or `AUC`; empty if nothing tells, or the benchmark has neither.
         accuracy: As a share, 0 to 1.
         inferences_per_s: Median throughput: of the performance results if there are some, else of the energy windows.
-        remarks: What a reader has to know, a sentence each.
+        stream: A streaming benchmark's figures; None of others.
+        remarks: What a reader has to know, a sentence each, the findings among them.
+        findings: What does not fit together, or was not published, so that the score cannot be taken as whole.
     """
 
     name: str
@@ -62,7 +51,9 @@ class SessionScore:
     accuracy_metric: str
     accuracy: Compared
     inferences_per_s: Compared
+    stream: StreamFigures | None
     remarks: tuple[str, ...]
+    findings: tuple[str, ...]
 
     @property
     def missed(self) -> tuple[WindowFigures, ...]:
@@ -71,6 +62,7 @@ class SessionScore:
 
     def document(self) -> dict[str, Any]:
         """The score as JSON for scripts; None where the session lacks something."""
+        figures = {name: each for name, each in self._figures() if each["value"] is not None}
         return {
             "format": self.format.value,
             "windows": [
@@ -88,9 +80,21 @@ class SessionScore:
             "inferences_per_window": self.inferences_per_window,
             "median_uj_per_inference": self.uj_per_inference.ours,
             "published_median_uj_per_inference": self.uj_per_inference.published,
-            "accuracy": self.accuracy.published if self.accuracy.ours is None else self.accuracy.ours,
-            "throughput": self.inferences_per_s.ours,
+            "accuracy": self.accuracy.value,
+            "throughput": self.inferences_per_s.value,
+            "as_published": any(each["as_published"] for each in figures.values()),
+            "figures": figures,
+            "findings": list(self.findings),
         }
+
+    def _figures(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "uj_per_inference", self.uj_per_inference.document()
+        yield "inferences_per_s", self.inferences_per_s.document()
+        yield "accuracy", {"metric": self.accuracy_metric or None, **self.accuracy.document()}
+        if self.stream is not None:
+            yield "duty_cycle", self.stream.duty_cycle.document()
+            for name, each in self.stream.counts():
+                yield name, each.document()
 
 
 def score_sessions(path: Path) -> tuple[SessionScore, ...]:
@@ -99,7 +103,18 @@ def score_sessions(path: Path) -> tuple[SessionScore, ...]:
     Raises:
         SessionError: there is none, or a file is missing, damaged or foreign, or contradicts another.
     """
-    return tuple(score_session(session) for session in find_sessions(path))
+    return tuple(map(score_session, survey(path).whole()))
+
+
+def score_found(found: Found) -> tuple[tuple[SessionScore, ...], tuple[LeftOut, ...]]:
+    """Score what was read; a session whose files contradict each other is left out, and keeps no other from it."""
+    scores, left_out = [], list(found.left_out)
+    for session in found.sessions:
+        try:
+            scores.append(score_session(session))
+        except SessionError as error:
+            left_out.append(LeftOut(session.folder, error))
+    return tuple(scores), tuple(left_out)
 
 
 def score_session(session: Session) -> SessionScore:
@@ -108,15 +123,22 @@ def score_session(session: Session) -> SessionScore:
     performance = session.sets.get(Mode.PERFORMANCE)
     windows = () if energy is None else window_figures(energy)
     medians = _median_energy(energy, windows)
-    metric, accuracy = _accuracy(session)
-    throughput = _throughput(performance or energy, windows)
+    accuracy = accuracy_of(session)
+    stream = _stream(session)
+    throughput = _throughput(performance, windows, energy) if stream is None else stream.inferences_per_s
     counts = {each.inferences for each in windows} or _counts(performance)
-    remarks = [] if energy is None else _energy_remarks(energy, windows)
-    if accuracy.ours is None and accuracy.published is not None:
-        remarks.append(f"accuracy ({metric}) is as published: the session does not tell the classes of its inputs")
-    for what, figure in (("median energy", medians), (metric, accuracy), ("median throughput", throughput)):
-        if not figure.agrees:
-            remarks.append(f"{what} comes to {figure.ours:g}, published is {figure.published:g}")
+    remarks = [*_energy_remarks(energy, windows), *accuracy.remarks, *_complaints(session)]
+    findings = [
+        *(f"{results.mode.value}: {each}" for results in session.sets.values() for each in results.lacks),
+        *(
+            f"{results.mode.value}: {each}"
+            for results in session.sets.values()
+            for each in disagreements(results, windows if results is energy else ())
+        ),
+        *_models(session),
+        *accuracy.findings,
+        *_differences(medians, accuracy, throughput, stream),
+    ]
     return SessionScore(
         name=session.name,
         format=session.format,
@@ -124,11 +146,46 @@ def score_session(session: Session) -> SessionScore:
         inferences_per_window=counts.pop() if len(counts) == 1 else None,
         uj_per_inference=medians,
         own_uj_per_inference=_own_median(windows),
-        accuracy_metric=metric,
-        accuracy=accuracy,
+        accuracy_metric=accuracy.metric or "",
+        accuracy=accuracy.figure,
         inferences_per_s=throughput,
-        remarks=tuple(remarks),
+        stream=stream,
+        remarks=(*remarks, *findings),
+        findings=tuple(findings),
     )
+
+
+def _stream(session: Session) -> StreamFigures | None:
+    """Of several sets the one whose recordings were published."""
+    sets = [results for results in session.sets.values() if results.is_streaming]
+    if not sets:
+        return None
+    whole = next((results for results in sets if results.streams), sets[0])
+    return stream_figures(whole.streams, whole.printed)
+
+
+def _differences(
+    medians: Compared, accuracy: Accuracy, throughput: Compared, stream: StreamFigures | None
+) -> Iterator[str]:
+    figures = [("median energy", medians), (accuracy.metric or "accuracy", accuracy.figure)]
+    figures.append(("median throughput", throughput))
+    if stream is not None:
+        figures += [("duty cycle", stream.duty_cycle), *stream.counts()]
+    for what, figure in figures:
+        if not figure.agrees:
+            yield f"{what.replace('_', ' ')} comes to {figure.ours:g}, published is {figure.published:g}"
+
+
+def _models(session: Session) -> Iterator[str]:
+    said = {results.mode.value: results.model for results in session.sets.values() if results.model}
+    if len(set(said.values())) > 1:
+        yield f"its sets are of several models: {', '.join(f'{model} ({mode})' for mode, model in said.items())}"
+
+
+def _complaints(session: Session) -> Iterator[str]:
+    for results in session.sets.values():
+        for each in results.printed.complaints:
+            yield f"{results.mode.value}: its runner says: {each}"
 
 
 def _counts(performance: ResultsSet | None) -> set[int | None]:
@@ -144,7 +201,7 @@ def _median_energy(energy: ResultsSet | None, windows: Sequence[WindowFigures]) 
         return Compared()
     each = [window.per_inference for window in windows if window.per_inference is not None]
     whole = len(each) == len(windows) > 0
-    return _compared(median(each) if whole else None, energy.printed.median_uj_per_inference)
+    return compared(median(each) if whole else None, energy.printed.median_uj_per_inference)
 
 
 def _own_median(windows: Sequence[WindowFigures]) -> Estimate | None:
@@ -158,76 +215,37 @@ def _own_median(windows: Sequence[WindowFigures]) -> Estimate | None:
     )
 
 
-def _throughput(timed: ResultsSet | None, windows: Sequence[WindowFigures]) -> Compared:
-    """The board's own laps tell it best; an energy session has edges instead; else what is printed of each window."""
+def _throughput(
+    performance: ResultsSet | None, windows: Sequence[WindowFigures], energy: ResultsSet | None
+) -> Compared:
+    """Of performance results by the board's laps, of energy ones by the edges; else the printed one, not checked.
+
+    A board may print laps in energy mode as well: the edges are what the energy was cut by, so they win.
+    """
+    timed = performance or energy
     if timed is None:
         return Compared()
-    rates = [
-        each.inferences * 1e6 / lap_duration_us(*each.laps_us)
-        for each in timed.inferences
-        if len(each.laps_us) == 2 and each.laps_us[0] != each.laps_us[1]
-    ]
-    if not rates:
+    if performance is not None:
+        laps = [(each.inferences, lap_s(each)) for each in performance.inferences]
+        rates = [inferences / lap for inferences, lap in laps if lap is not None]
+        # A lap of another run than the printed ones makes no median of theirs.
+        whole = len(rates) == len(laps) == (len(performance.printed.rates) or len(laps))
+    else:
         rates = [window.inferences / window.duration_s for window in windows if window.inferences is not None]
-    if not rates:
-        rates = [float(rate.inferences_per_s) for rate in timed.printed.rates]
-    return _compared(median(rates) if rates else None, timed.printed.median_inferences_per_s)
+        whole = len(rates) == len(windows)
+    printed = timed.printed.median_inferences_per_s
+    if printed is None and timed.printed.rates:
+        printed = median(rate.inferences_per_s for rate in timed.printed.rates)
+    return compared(median(rates) if rates and whole else None, printed)
 
 
-def _compared(ours: float | None, published: Decimal | None) -> Compared:
-    if published is None:
-        return Compared(ours=ours)
-    return Compared(
-        ours=None if ours is None else float(rounded_as(ours, published)),
-        published=float(published),
-    )
-
-
-def _accuracy(session: Session) -> tuple[str, Compared]:
-    """Anomaly detection is judged by the area under its ROC curve, all else by its largest result."""
-    detects = session.model.startswith("ad")
-    metric = "AUC" if detects else "top-1"
-    results = session.sets.get(Mode.ACCURACY)
-    if results is None:
-        return metric, Compared()
-    printed: Printed = results.printed
-    labelled = [(each, each.expected) for each in results.inferences if each.expected is not None and each.results]
-    whole = bool(labelled) and len(labelled) == len(results.inferences)
-    if detects:
-        both = len({label for _, label in labelled}) > 1
-        return metric, _compared(_auc(labelled) if whole and both else None, printed.auc)
-    ours = score_accuracy(*_columns(labelled), top1_target=0.0).top1 if whole else None
-    # Published in %: rounded there, and shown as a share.
-    percent = _compared(None if ours is None else 100 * ours, printed.top1_percent)
-    return metric, Compared(
-        ours=ours if percent.published is None else _share(percent.ours), published=_share(percent.published)
-    )
-
-
-def _share(percent: float | None) -> float | None:
-    return None if percent is None else float(Decimal(str(percent)) / 100)
-
-
-def _columns(labelled: Sequence[tuple[Inference, int]]) -> tuple[list[tuple[float, ...]], list[int]]:
-    return [each.results for each, _ in labelled], [label for _, label in labelled]
-
-
-def _auc(labelled: Sequence[tuple[Inference, int]]) -> float:
-    """A file's score is the mean of its windows' (MLPerf Tiny's rules for ad01)."""
-    files: dict[str, list[tuple[float, int]]] = {}
-    for each, label in labelled:
-        files.setdefault(each.input, []).append((each.results[0], label))
-    scores = [sum(score for score, _ in parts) / len(parts) for parts in files.values()]
-    return roc_auc(scores, [parts[0][1] == 1 for parts in files.values()])
-
-
-def _energy_remarks(energy: ResultsSet, windows: Sequence[WindowFigures]) -> list[str]:
+def _energy_remarks(energy: ResultsSet | None, windows: Sequence[WindowFigures]) -> list[str]:
+    if energy is None:
+        return []
     remarks = [unstated(energy)] if any(window.own for window in windows) else []
     remarks += [
         f"window {window.index} lies too close to an end of its capture for labd's own figure"
         for window in windows
         if window.own is None
     ]
-    if not windows:
-        remarks.append("its results print no energy window")
     return remarks

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,12 @@ from drivers.api import Interval, Quantity
 from labd.bench.window import is_recorded, read_window
 from labd.score.energy import Instrument, Placement, WindowReading, score_window
 from labd.score.uncertainty import Estimate
+from labd.service.sessions.compared import rounded_as
 from labd.trace.sessions.convert import energy_column
 from labd.trace.sessions.energy_file import pieces
 from labd.trace.sessions.published import Capture, PrintedWindow, ResultsSet, SessionError, Span
 
 MICRO = 1e-6
-_EXACT = Context(prec=400)
-"""Room for every digit of any float64: a flipped bit makes a sample of 1e38 µJ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +65,14 @@ class WindowFigures:
         return self.energy == self.printed
 
 
-def rounded_as(value: float, printed: Decimal) -> Decimal:
-    """A figure with as many decimals as the printed one."""
-    step = Decimal(1).scaleb(int(printed.as_tuple().exponent))
-    return Decimal(value).quantize(step, rounding=ROUND_HALF_UP, context=_EXACT)
-
-
 def window_figures(results: ResultsSet) -> tuple[WindowFigures, ...]:
     """Both figures of each window of an energy results set, in the order printed.
 
     Raises:
         SessionError: the log and `results.txt` differ in the inferences of a window, or a file was changed meanwhile.
     """
+    if not results.captures:
+        return ()
     spans = {span.index: (capture, span) for capture, span in results.spans}
     return tuple(
         _figures(results, printed, number, *spans[printed.index])
