@@ -69,6 +69,7 @@ __all__ = [
     "Level",
     "LimitError",
     "LineClosedError",
+    "NoReadingError",
     "Peak",
     "PeakMeter",
     "Peaks",
@@ -111,6 +112,10 @@ class ProtocolError(DriverError):
 
 class DeviceError(DriverError):
     """The device reported an error of its own (a SCPI error queue entry, an `err` line, a failed flash)."""
+
+
+class NoReadingError(DeviceError):
+    """The device answered, twice, that it has no reading (SCPI's 9.91E37 and infinities); its dialogue is in order."""
 
 
 class LimitError(DriverError):
@@ -158,7 +163,10 @@ class SupplyLimits:
 
 @dataclass(frozen=True, slots=True)
 class SupplyStatus:
-    """State of one output: regulation, measured voltage [V] and current [A], names of tripped protections."""
+    """State of one output: regulation, measured voltage [V] and current [A], names of tripped protections.
+
+    Voltage and current are NaN where the device has no reading of them: the rest holds all the same.
+    """
 
     mode: SupplyMode
     voltage_v: float
@@ -243,6 +251,12 @@ class IntervalKind(StrEnum):
     GAP = "gap"  # the device says that it skipped samples
     OVERFLOW = "overflow"  # samples were overwritten before they were fetched
     CLIPPED = "clipped"  # a reading at the end of its range
+    NO_READING = "no_reading"  # what came for a sample is no number, or one that the device cannot have read
+
+    @property
+    def lost(self) -> bool:
+        """Whether the samples are not there at all, in any column: what stands in their place says nothing."""
+        return self in (IntervalKind.GAP, IntervalKind.OVERFLOW)
 
 
 @dataclass(frozen=True, slots=True)

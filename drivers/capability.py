@@ -82,12 +82,15 @@ class Accuracy:
         gain: Half width of the gain error, relative.
         offset: Half width of the offset error, in the column's unit.
         noise_rms: Standard deviation of one sample at the period of the capture, in the column's unit.
+        overrange: How far beyond `range_max` the device still reads, relative to it; no reading is larger. The default
+            is the widest that is usual (20 %: Keysight 34465A data sheet 5991-1983EN, measurement ranges).
     """
 
     range_max: float
     gain: float
     offset: float
     noise_rms: float
+    overrange: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

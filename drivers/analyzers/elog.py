@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Block, Interval, IntervalKind, ProtocolError, Quantity
+from drivers.scpi.numbers import NO_NUMBER
 
-NOT_A_NUMBER = 9.9e37
-"""SCPI's 9.91E37 says that there is no reading (SCPI-1999 volume 1, 7.2.1.4)."""
 RECORD_ORDER = (Quantity.CURRENT, Quantity.VOLTAGE)
 
 
@@ -23,7 +22,8 @@ class ElogReader:
 
     Args:
         ends: The logged quantities, each with the end of the range in force, A or V. A reading at the end or beyond
-            is marked as clipped: part of its period may have been cut off.
+            is marked as clipped and keeps its value: part of its period may have been cut off. SCPI's codes for no
+            reading, and what is not finite, become NaN and are marked as such.
     """
 
     def __init__(self, ends: Mapping[Quantity, float]) -> None:
@@ -31,7 +31,7 @@ class ElogReader:
         self.count = 0
         """Records that have come so far."""
         self.last: Mapping[Quantity, float] = {}
-        """The newest reading of each quantity."""
+        """The newest reading of each quantity, NaN if it was none."""
         self._lost_since: int | None = None
 
     @property
@@ -66,24 +66,28 @@ class ElogReader:
             for index, quantity in enumerate(self._ends)
         }
         first, self.count = self.count, self.count + len(records)
-        self.last = {quantity: float(column[-1]) for quantity, column in columns.items()}
         intervals: list[Interval] = []
         if self._lost_since is not None:
             intervals.append(Interval(IntervalKind.OVERFLOW, self._lost_since, self.count))
             self._lost_since = self.count
         for quantity, column in columns.items():
-            intervals += _doubtful(column, self._ends[quantity], first)
-        return Block(first, columns, tuple(intervals))
+            # A NaN makes a comparison false, so one pass each decides for nearly all blocks.
+            if not (column.max() < self._ends[quantity] and column.min() > -self._ends[quantity]):
+                columns[quantity], doubtful = _sorted_out(column, self._ends[quantity], first)
+                intervals += doubtful
+        self.last = {quantity: float(column[-1]) for quantity, column in columns.items()}
+        return Block(first, columns, tuple(dict.fromkeys(intervals)))  # columns may say the same
 
 
-def _doubtful(column: npt.NDArray[np.float32], end: float, first: int) -> list[Interval]:
-    # Any NaN makes both comparisons false, so one pass each decides for nearly all blocks.
-    if column.max() < end and column.min() > -end:
-        return []
+def _sorted_out(
+    column: npt.NDArray[np.float32], end: float, first: int
+) -> tuple[npt.NDArray[np.float32], list[Interval]]:
+    """The column with NaN for what is no reading, and the marks of those samples and of clipped ones."""
     size = np.abs(column)
-    gap = ~(size < NOT_A_NUMBER)
-    clipped = (size >= end) & ~gap
-    return [*_runs(gap, IntervalKind.GAP, first), *_runs(clipped, IntervalKind.CLIPPED, first)]
+    none = ~(size < NO_NUMBER)
+    clipped = (size >= end) & ~none
+    marks = [*_runs(none, IntervalKind.NO_READING, first), *_runs(clipped, IntervalKind.CLIPPED, first)]
+    return np.where(none, np.float32(np.nan), column), marks
 
 
 def _runs(flags: npt.NDArray[np.bool_], kind: IntervalKind, first: int) -> list[Interval]:

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from drivers.analyzers.elog import NOT_A_NUMBER, RECORD_ORDER
+from drivers.analyzers.elog import RECORD_ORDER
 from drivers.analyzers.n6781a import EXTREME_PARAMETERS
 from drivers.api import DeviceError, Peak, Peaks, ProtocolError, Quantity
+from drivers.scpi.numbers import NO_NUMBER
 
 
 class PeakReader:
@@ -54,7 +55,7 @@ class PeakReader:
         self.count += len(records)
         self.last = {quantity: float(records[-1, place, 0]) for place, quantity in enumerate(self._ends)}
         size = np.abs(records[:, :, 1:])
-        read = size < NOT_A_NUMBER  # false for a NaN too
+        read = size < NO_NUMBER  # false for a NaN too
         self._unread += int(np.count_nonzero(~read.all(axis=(1, 2))))
         top = np.where(read, size, 0.0).max(axis=(0, 2))
         for place, quantity in enumerate(self._ends):

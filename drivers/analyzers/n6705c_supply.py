@@ -12,6 +12,7 @@ from drivers.api import (
     DeviceError,
     DriverError,
     LimitError,
+    NoReadingError,
     Quantity,
     SupplyLimits,
     SupplyMode,
@@ -141,7 +142,8 @@ class SupplyChannels(Mainframe):
         """Report one output.
 
         While its log runs the converters belong to the log: voltage and current are then those of the newest sample,
-        NaN before the first one. See `PowerSupply.supply_status`.
+        NaN before the first one. See `PowerSupply.supply_status`. What the instrument has no reading of, asked twice,
+        is NaN too, so that a tripped protection is still told.
         """
         self.know(channel)
 
@@ -152,8 +154,8 @@ class SupplyChannels(Mainframe):
             if logged is not None:
                 volt, ampere = (logged.get(q, math.nan) for q in (Quantity.VOLTAGE, Quantity.CURRENT))
             else:
-                volt = device.ask_number(f"MEAS:VOLT? (@{channel})")
-                ampere = device.ask_number(f"MEAS:CURR? (@{channel})")
+                volt = _reading(device, f"MEAS:VOLT? (@{channel})")
+                ampere = _reading(device, f"MEAS:CURR? (@{channel})")
             tripped = tuple(name for bit, name in _PROTECTIONS.items() if questionable >> bit & 1)
             if tripped:
                 mode = SupplyMode.PROTECTED
@@ -190,3 +192,10 @@ class SupplyChannels(Mainframe):
         if channel not in self._limits:
             raise LimitError(f"{self.name(channel)}: no limits were set yet")
         return self._limits[channel]
+
+
+def _reading(device: Dialogue, query: str) -> float:
+    try:
+        return device.ask_number(query)
+    except NoReadingError:
+        return math.nan

@@ -29,7 +29,16 @@ import numpy.typing as npt
 import pyvisa
 from pyvisa.resources import MessageBasedResource
 
-from drivers.api import ConnectError, DeviceError, DeviceTimeoutError, DriverError, LimitError, ProtocolError
+from drivers.api import (
+    ConnectError,
+    DeviceError,
+    DeviceTimeoutError,
+    DriverError,
+    LimitError,
+    NoReadingError,
+    ProtocolError,
+)
+from drivers.scpi.numbers import parse_number
 
 T = TypeVar("T")
 
@@ -42,6 +51,7 @@ _LINE_MAX = 65536
 _HEADER_MAX = 11  # "#9" and nine digits
 _HEADER = re.compile(rb"#$|#[1-9]")
 _ERRORS_MAX = 64
+_TRIES = 2
 _RECEIVE_BUFFER = 1 << 22
 
 
@@ -121,12 +131,25 @@ class Dialogue:
             raise ProtocolError(f"{self.resource}: {query}: answer is not ASCII: {bytes(line[:40])!r}") from None
 
     def ask_number(self, query: str) -> float:
-        """Send a query and return its answer as a number. Raises as `ask`."""
-        answer = self.ask(query)
-        try:
-            return float(answer)
-        except ValueError:
-            raise ProtocolError(f"{self.resource}: {query}: {answer!r} is not a number") from None
+        """Send a query and return its answer as a number; an answer that is none is asked for once more.
+
+        Raises:
+            NoReadingError: the second answer, too, says that there is no reading.
+            ProtocolError: the second answer, too, is no number; or as `ask`.
+            ConnectError, DeviceTimeoutError: as `ask`.
+        """
+        failure: DriverError
+        for _ in range(_TRIES):
+            answer = self.ask(query)
+            try:
+                value = parse_number(answer)
+            except ValueError:
+                failure = ProtocolError(f"{self.resource}: {query}: {answer!r} is not a number")
+                continue
+            if value is not None:
+                return value
+            failure = NoReadingError(f"{self.resource}: {query}: the device has no reading, it says {answer!r}")
+        raise failure
 
     def ask_flags(self, query: str) -> int:
         """Send a query and return its answer as a non-negative integer. Raises as `ask`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from drivers.api import Edge, Interval, IntervalKind
+from drivers.api import Edge, Interval
 from labd.errors import TraceError
 from labd.trace.timing.edges import Polarity
 
@@ -35,14 +35,14 @@ def digital_edges(
         pin: Bit of the column.
         polarity: The direction that matters.
         hold_off: Least distance of two kept edges, in samples.
-        marked: Marked intervals; gaps and overflows show no edges.
+        marked: Marked intervals; gaps and overflows show no edges, where a reading is missing the levels are there.
 
     Raises:
         TraceError: a byte has no such bit.
     """
     if not 0 <= pin < PINS:
         raise TraceError(f"pin {pin} is not one of the {PINS} bits of the digital column")
-    lost = [mark for mark in marked if mark.kind is not IntervalKind.CLIPPED]
+    lost = [mark for mark in marked if mark.kind.lost]
     least = max(0.0, hold_off - 1e-9 * max(1.0, hold_off))
     kept: list[Edge] = []
     before: int | None = None

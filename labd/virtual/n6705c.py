@@ -67,6 +67,9 @@ N6781A = ModuleSpec(
 _WATCH_S = 0.02
 _WATCH_HOST_MIN_S = 0.005
 _FETCH_MAX = 1_000_000
+NO_READING = 9.91e37
+"""What stands for a reading that there is not (SCPI-1999 volume 1, 7.2.1.5): all that `MEAS` answers, and the last
+record of each fetch, with the fault of that name."""
 
 
 class N6705C:
@@ -214,8 +217,8 @@ class N6705C:
         self._ask("STATus:OPERation:CONDition", lambda c: str(int(c.operation())))
         self._ask("STATus:QUEStionable:CONDition", lambda c: str(int(c.questionable())))
         for verb in ("MEASure", "FETCh"):
-            self._ask(f"{verb}[:SCALar]:VOLTage[:DC]", lambda c: f"{c.measure()[0]:+.6E}")
-            self._ask(f"{verb}[:SCALar]:CURRent[:DC]", lambda c: f"{c.measure()[1]:+.6E}")
+            self._ask(f"{verb}[:SCALar]:VOLTage[:DC]", lambda c: self._reading(c.measure()[0]))
+            self._ask(f"{verb}[:SCALar]:CURRent[:DC]", lambda c: self._reading(c.measure()[1]))
 
         add("FORMat[:DATA]", on_set=self._set_format, on_query=lambda args: "REAL" if self._real else "ASCII")
         add("FORMat:BORDer", on_set=self._set_order, on_query=lambda args: "SWAP" if self._swapped else "NORM")
@@ -333,6 +336,9 @@ class N6705C:
         if self._line.low and Fault.LEVEL_TRIGGER in self.faults:
             channel.hear_trigger("EXT", self._clock.now())
 
+    def _reading(self, value: float) -> str:
+        return f"{NO_READING if Fault.NO_READING in self.faults else value:+.6E}"
+
     def _fetch(self, args: Args) -> Reply:
         most, chosen = exactly(args, 2)
         count = round(number(most, unit="", low=1, high=_FETCH_MAX))
@@ -342,6 +348,8 @@ class N6705C:
             records, lost = channel.fetch(count, overwritten=Fault.FIFO_OVERFLOW in self.faults)
             if lost:
                 self._device.push_error(-230)
+            if Fault.NO_READING in self.faults:
+                records[-1:] = NO_READING
             if self._real:
                 replies.append(block(records.astype("<f4" if self._swapped else ">f4").tobytes()))
             else:

@@ -26,6 +26,7 @@ class Fault(StrEnum):
     FIFO_OVERFLOW = "fifo_overflow"
     SILENT = "silent"
     LEVEL_TRIGGER = "level_trigger"  # a trigger input that is low already starts a log as soon as it is initiated
+    NO_READING = "no_reading"
 
 
 class FaultSet(MutableSet[Fault]):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -40,11 +42,24 @@ def test_readings_at_the_end_of_the_range_are_marked_as_clipped() -> None:
     }
 
 
-@pytest.mark.parametrize("missing", [float("nan"), 9.91e37])
-def test_a_missing_reading_is_a_gap(missing: float) -> None:
-    block = ElogReader(BOTH).read(payload((0.0, 3.0), (missing, 3.0)))
+@pytest.mark.parametrize("missing", [math.nan, 9.91e37, -9.91e37, 9.9e37, -9.9e37, math.inf, -math.inf])
+def test_a_code_for_no_reading_is_marked_and_never_a_number(missing: float) -> None:
+    reader = ElogReader(BOTH)
+    reader.read(payload((0.0, 3.0)))
+    block = reader.read(payload((0.01, 3.0), (missing, 3.1)))
     assert block is not None
-    assert block.intervals == (Interval(IntervalKind.GAP, 1, 2),)
+    assert block.intervals == (Interval(IntervalKind.NO_READING, 2, 3),)
+    np.testing.assert_array_equal(block.columns[Quantity.CURRENT], np.array([0.01, np.nan], np.float32))
+    np.testing.assert_array_equal(block.columns[Quantity.VOLTAGE], np.array([3.0, 3.1], np.float32))
+    assert block.columns[Quantity.CURRENT].dtype == np.float32
+    assert math.isnan(reader.last[Quantity.CURRENT])
+
+
+def test_a_clipped_reading_keeps_its_value_beside_one_that_is_none() -> None:
+    block = ElogReader({Quantity.CURRENT: 0.1}).read(np.frombuffer(np.array([0.102, 9.91e37], "<f4").tobytes(), "u1"))
+    assert block is not None
+    assert set(block.intervals) == {Interval(IntervalKind.CLIPPED, 0, 1), Interval(IntervalKind.NO_READING, 1, 2)}
+    np.testing.assert_array_equal(block.columns[Quantity.CURRENT], np.array([0.102, np.nan], np.float32))
 
 
 def test_after_a_loss_everything_is_marked() -> None:
@@ -75,7 +90,7 @@ def test_every_doubtful_reading_is_in_an_interval_of_its_kind_and_no_other(value
             marked.setdefault(index, set()).add(interval.kind)
     for index, value in enumerate(np.array(values, np.float32)):
         if np.isnan(value):
-            assert marked.get(index) == {IntervalKind.GAP}
+            assert marked.get(index) == {IntervalKind.NO_READING}
         elif abs(value) >= np.float32(0.1):
             assert marked.get(index) == {IntervalKind.CLIPPED}
         else:

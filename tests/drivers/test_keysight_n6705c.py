@@ -268,6 +268,36 @@ async def test_readings_at_the_end_of_the_range_are_marked() -> None:
         assert sum(mark.stop - mark.start for mark in marks) == pytest.approx(count / 2, rel=0.1)
 
 
+async def test_records_without_a_reading_are_marked_and_not_numbers() -> None:
+    async with bench() as rack:
+        await rack.power(1)
+        rack.sim.faults.add("no_reading")
+        count, blocks = await rack.record(1, 1.0)
+        assert count > 0
+        for block in blocks:
+            last = block.first + len(block) - 1
+            assert {(mark.kind, mark.start, mark.stop) for mark in block.intervals} == {
+                (IntervalKind.NO_READING, last, last + 1)
+            }
+            for values in block.columns.values():
+                assert np.isnan(values).tolist() == [False] * (len(block) - 1) + [True]
+
+
+async def test_a_status_without_readings_still_tells_what_regulates_and_what_has_tripped() -> None:
+    async with bench() as rack:
+        await rack.power(1)
+        rack.sim.faults.add("no_reading")
+        status = await rack.device.supply_status(1)
+        assert status.mode is SupplyMode.CV
+        assert np.isnan([status.voltage_v, status.current_a]).all()
+        await rack.device.set_limits(1, replace(LIMITS, current_max_a=0.005))
+        async with asyncio.timeout(10):
+            while (await rack.device.supply_status(1)).mode is not SupplyMode.PROTECTED:
+                await rack.pass_time(0.05)
+        rack.sim.faults.discard("no_reading")
+        assert (await rack.device.supply_status(1)).voltage_v == pytest.approx(0.0, abs=0.01)
+
+
 async def test_samples_that_waited_too_long_are_marked_as_overflow() -> None:
     async with bench(speed=100.0) as rack:
         await rack.power(1)

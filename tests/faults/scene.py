@@ -113,7 +113,7 @@ async def told(bench: TestBench, run_id: int) -> Ending:
 async def next_job_completes(bench: TestBench, board: str = BOARD) -> None:
     """A job on the board, now that nothing is wrong, completes."""
     ending, _ = await energy(bench, board, trials=2)
-    assert ending == Ending()
+    assert ending == Ending(), ending.detail
     assert output_is_off(bench, board)
 
 

@@ -336,7 +336,7 @@ class _Drawing:
         scene, em = self._scene, self._em
         area = self._axes.get_window_extent()
         taken: list[Any] = []
-        named = [(mark.start_s, mark.stop_s, mark.kind.value, self._palette.ink) for mark in scene.marks]
+        named = [(mark.start_s, mark.stop_s, mark.name, self._palette.ink) for mark in scene.marks]
         named += [(sync_s, sync_s, "sync pulse", self._palette.sync) for sync_s in scene.syncs_s]
         for start_s, stop_s, words, color in named:
             middle = 0.5 * (self._pixel(max(start_s, scene.start_s)) + self._pixel(min(stop_s, scene.stop_s)))

@@ -35,8 +35,18 @@ class Palette:
     marks: dict[IntervalKind, str]
 
 
-_MARKS = {IntervalKind.GAP: "#808080", IntervalKind.OVERFLOW: "#D55E00", IntervalKind.CLIPPED: "#CC79A7"}
-HATCHES = {IntervalKind.GAP: "////", IntervalKind.OVERFLOW: "xxxx", IntervalKind.CLIPPED: "\\\\\\\\"}
+_MARKS = {
+    IntervalKind.GAP: "#808080",
+    IntervalKind.OVERFLOW: "#D55E00",
+    IntervalKind.CLIPPED: "#CC79A7",
+    IntervalKind.NO_READING: "#E69F00",
+}
+HATCHES = {
+    IntervalKind.GAP: "////",
+    IntervalKind.OVERFLOW: "xxxx",
+    IntervalKind.CLIPPED: "\\\\\\\\",
+    IntervalKind.NO_READING: "....",
+}
 
 LIGHT = Palette(
     paper="#FFFFFF",

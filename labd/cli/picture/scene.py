@@ -87,6 +87,11 @@ class ShownMark:
     start_s: float
     stop_s: float
 
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        return self.kind.value.replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

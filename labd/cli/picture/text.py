@@ -144,7 +144,7 @@ def footer(scene: Scene) -> Footer:
     if scene.phases:
         key.append("warm-up found by its level")
     if scene.marks:
-        kinds = Counter(mark.kind.value for mark in scene.marks)
+        kinds = Counter(mark.name for mark in scene.marks)
         key.append("hatched: " + ", ".join(f"{kind} ({count})" for kind, count in kinds.items()))
     return Footer(zoom, tuple(key), scene.run.remarks)
 

@@ -173,7 +173,8 @@ def _markers(selection: Selection, events: Events) -> list[_Marker]:
     for mark in events.marked:
         begin, end = max(int(mark["start"]), selection.first), min(int(mark["stop"]), selection.stop)
         if begin < end:
-            text = f"{mark['kind'].decode()}: {end - begin} samples"
+            kind = mark["kind"].decode().replace("_", " ")
+            text = f"{kind}: {end - begin} samples"
             markers.append(_Marker((begin - selection.first) // selection.factor, pyjls.AnnotationType.TEXT, text))
     return sorted(markers, key=lambda marker: marker.sample)
 
