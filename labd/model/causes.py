@@ -201,7 +201,7 @@ _MEANINGS = {
     Cause.CAPTURE_DAMAGED: Meaning(
         RunState.INVALID,
         Blame.RULES,
-        "Samples inside a window were skipped, overwritten or clipped.",
+        "Samples inside a window were skipped, overwritten, clipped or no readings.",
         "Lower the load of the host, or widen the current range.",
     ),
     Cause.TRACE_FAILED: Meaning(

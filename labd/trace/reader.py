@@ -294,7 +294,7 @@ class Trace:
             raise TraceError(
                 f"samples {low:.3f} to {high:.3f} hold some that are not numbers",
                 where=self.where,
-                remedy="the trace has a gap there; `marked` lists it",
+                remedy="samples or readings are missing there; `marked` lists them",
             )
         return sums * self.period_s
 
@@ -361,7 +361,7 @@ class Trace:
         return tuple(record for record in self.records if isinstance(record, Bracket))
 
     def marked(self, start: float = 0.0, stop: float = math.inf) -> tuple[Interval, ...]:
-        """Intervals (gap, overflow, clipped) that touch the samples from `start` to `stop`, in the order recorded."""
+        """Marked intervals of any kind that touch the samples from `start` to `stop`, in the order recorded."""
         first, end = math.floor(start), stop if math.isinf(stop) else math.ceil(stop)
         return tuple(
             record.interval

@@ -52,7 +52,8 @@ from labd.trace.layout import (
 )
 from labd.trace.levels import LevelsFile
 from labd.trace.meta import META, TraceMeta
-from labd.trace.pyramid import Rows, Summariser
+from labd.trace.pyramid import Columns, Rows, Summariser
+from labd.trace.readings import Gate
 
 BUFFER = BLOCKS[2]
 GAP_MAX = 100_000_000
@@ -99,6 +100,7 @@ class TraceWriter:
         self._oldest = 0.0  # when the first unwritten sample came
         self._schema = samples_schema(meta)
         self._summarise = Summariser(meta)
+        self._gate = Gate(meta)
         self._marks_lock = threading.Lock()
         self._marked = 0
         self._summary: TraceSummary | None = None
@@ -173,11 +175,13 @@ class TraceWriter:
         if isinstance(record, Marked):
             with self._marks_lock:
                 self._marked += 1
+                self._gate.note(record.interval)
         self._journal.append(record)
 
     def write(self, block: Block) -> None:
         """Take a block. One that starts after the next sample leaves a gap: it is marked, and filled with NaN (0 in
-        a digital column), so that the sample index stays the clock.
+        a digital column), so that the sample index stays the clock. What is no reading becomes NaN and is marked; see
+        `labd.trace.readings`.
 
         Raises:
             TraceError: the block's columns are not the trace's, it overlaps what was written, it lies absurdly far
@@ -187,16 +191,19 @@ class TraceWriter:
         size = self._checked(block)
         hole = block.first - self._samples
         if hole and not any(
-            mark.start <= self._samples and mark.stop >= block.first and mark.kind is not IntervalKind.CLIPPED
-            for mark in block.intervals
+            mark.start <= self._samples and mark.stop >= block.first and mark.kind.lost for mark in block.intervals
         ):
             self.journal(Marked.of(Interval(IntervalKind.GAP, self._samples, block.first)))
         for mark in block.intervals:
             self.journal(Marked.of(mark))
+        with self._marks_lock:
+            columns, unmarked = self._gate.admit(block)
+        for mark in unmarked:
+            self.journal(Marked.of(mark))
         try:
             if hole:
                 self._fill(None, hole)
-            self._fill(block, size)
+            self._fill(columns, size)
             self._due()
         except OSError as error:
             raise self._fail(error) from error
@@ -280,8 +287,8 @@ class TraceWriter:
             raise TraceError(f"a block starts at sample {block.first}, expected was {self._samples}", where=where)
         return size
 
-    def _fill(self, block: Block | None, size: int) -> None:
-        """Put `size` samples into the buffer, of a block or of a gap; write whenever it is full."""
+    def _fill(self, columns: Columns | None, size: int) -> None:
+        """Put `size` samples into the buffer, those given or of a gap; write whenever it is full."""
         taken = 0
         while taken < size:
             if self._filled == self._written:
@@ -289,10 +296,10 @@ class TraceWriter:
             part = min(size - taken, BUFFER - self._filled)
             for quantity, values in self._buffer.items():
                 room = values[self._filled : self._filled + part]
-                if block is None:
+                if columns is None:
                     room[:] = 0 if is_digital(quantity) else np.nan
                 else:
-                    room[:] = block.columns[quantity][taken : taken + part]
+                    room[:] = columns[quantity][taken : taken + part]
             self._filled += part
             self._samples += part
             taken += part

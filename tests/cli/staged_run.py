@@ -30,6 +30,7 @@ class StagedRun:
 
     Args:
         marks: Marked samples; those of a gap are not numbers.
+        spoilt: Samples for whose current the instrument sent something else, A; nothing marks them.
         synced: Whether a pulse ties edges to samples.
     """
 
@@ -44,6 +45,7 @@ class StagedRun:
     noise_a: float = 20e-6
     synced: bool = True
     marks: tuple[Interval, ...] = ()
+    spoilt: Mapping[int, float] = field(default_factory=dict)
     quantities: Sequence[Quantity] = (Quantity.CURRENT, Quantity.VOLTAGE)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -129,6 +131,8 @@ class StagedRun:
                 current[mark.start : mark.stop] = np.nan
             if mark.kind is IntervalKind.CLIPPED:
                 current[mark.start : mark.stop] = 20e-3
+        for sample, sent in self.spoilt.items():
+            current[sample] = sent
         return current
 
     def _inferences(self, start_s: float, count: int) -> list[tuple[float, float]]:

@@ -27,6 +27,7 @@ MARKED = StagedRun(
         Interval(IntervalKind.CLIPPED, 1102, 1103),
         Interval(IntervalKind.OVERFLOW, 9000, 9400),
     ),
+    spoilt={500: 9.91e37},
 )
 
 
@@ -113,8 +114,8 @@ def test_a_sample_longer_than_an_inference_is_admitted(traces: dict[str, Trace])
 def test_marks_are_hatched_and_named(traces: dict[str, Trace]) -> None:
     svg = svg_of(traces["marked"], WholeRun())
     assert {"gap", "overflow"} <= set(texts(svg))
-    assert any("hatched: gap (1), clipped (2), overflow (1)" in line for line in texts(svg))
-    assert len(named(svg, "mark-")) == 4
+    assert any("hatched: gap (1), clipped (2), overflow (1), no reading (1)" in line for line in texts(svg))
+    assert len(named(svg, "mark-")) == 5
     assert len(list(svg.iter(f"{SVG}pattern"))) >= 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,37 @@ def test_marks_are_shown_and_the_window_they_spoil_is_refused(tmp_path: Path) ->
     ]
     assert [window.refused for window in scene.windows] == ["", "damaged", "", "", ""]
     assert scene.windows[1].energy_j is None
+
+
+@pytest.mark.parametrize("scored_max", [20_000_000, 0])
+@pytest.mark.parametrize("sent", [9.91e37, -9.91e37, math.nan, math.inf])
+def test_a_record_that_is_no_reading_spoils_its_own_window_and_nothing_else(
+    trace: Trace, tmp_path: Path, sent: float, scored_max: int
+) -> None:
+    inside = round((RUN.windows_s[1][0] + 0.4) / PERIOD_S)
+    spoilt = Trace.open(StagedRun(spoilt={900: sent, inside: sent}).record(tmp_path))
+    scene, whole = (
+        make_scene(each, WholeRun(), quantity=None, pixels=1000, scored_max=scored_max) for each in (spoilt, trace)
+    )
+    assert [(mark.name, round(mark.start_s / PERIOD_S)) for mark in scene.marks] == [
+        ("no reading", 900),
+        ("no reading", inside),
+    ]
+    assert [window.refused for window in scene.windows] == ["", "damaged", "", "", ""]
+    assert [window.energy_j for window in scene.windows] == [
+        None if window.trial == 1 else pytest.approx(window.energy_j, rel=1e-9) for window in whole.windows
+    ]
+    np.testing.assert_allclose(scene.bins.high, whole.bins.high, rtol=1e-6)
+    np.testing.assert_allclose(scene.bins.low, whole.bins.low, rtol=1e-6)
+
+
+def test_a_warm_up_with_a_hole_in_it_is_found_by_the_level_of_the_rest(tmp_path: Path) -> None:
+    start_s, _ = RUN.windows_s[1]
+    length_s = RUN.warmups * RUN.inference_s
+    begin = round((start_s - RUN.line_s - 0.8 * length_s) / PERIOD_S)
+    gap = Interval(IntervalKind.GAP, begin, begin + round(0.4 * length_s / PERIOD_S))
+    scene = scene_of(Trace.open(StagedRun(marks=(gap,)).record(tmp_path)), OneWindow(1))
+    assert Phase.WARM_UP in [phase.phase for phase in scene.phases]
 
 
 def test_a_gap_is_a_hole_in_the_signal(tmp_path: Path) -> None:

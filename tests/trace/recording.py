@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from labd.trace.writer import TraceWriter
 I, V, D = Quantity.CURRENT, Quantity.VOLTAGE, Quantity.DIGITAL  # noqa: E741
 WHEN = dt.datetime(2025, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 ACCURACY = Accuracy(range_max=0.1, gain=3e-4, offset=1e-6, noise_rms=2e-6)
+RANGES = {V: 20.0, Quantity.POWER: 4.0}
 
 
 def column(quantity: Quantity) -> Column:
-    return Column(quantity, SampleKind.MEAN, Provenance.MEASURED, ACCURACY)
+    accuracy = replace(ACCURACY, range_max=RANGES.get(quantity, ACCURACY.range_max))
+    return Column(quantity, SampleKind.MEAN, Provenance.MEASURED, accuracy)
 
 
 def make_meta(trace_id: str = "t1", quantities: Iterable[Quantity] = (I, V), **changes: Any) -> TraceMeta:

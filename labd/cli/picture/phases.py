@@ -66,9 +66,14 @@ def _warm_up(trace: Trace, window: ShownWindow, start_s: float) -> ShownPhase | 
     size = round(length_s / float(np.diff(before.limits_s).mean()))
     if not LENGTH_MIN <= size < len(before.mean):
         return None
-    totals = np.concatenate([[0.0], np.cumsum(np.nan_to_num(before.mean))])
-    means = (totals[size:] - totals[:-size]) / size
-    at = int(np.argmax(means))
+    known = np.isfinite(before.mean)
+    totals = np.concatenate([[0.0], np.cumsum(np.where(known, before.mean, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    numbers = counts[size:] - counts[:-size]
+    if not numbers.any():
+        return None
+    means = (totals[size:] - totals[:-size]) / np.where(numbers > 0, numbers, np.nan)
+    at = int(np.nanargmax(means))
     level = float(np.nanmean(inside.mean)) if np.isfinite(inside.mean).any() else 0.0
     if abs(means[at] - level) > LEVEL * abs(level):
         return None

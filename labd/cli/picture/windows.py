@@ -142,21 +142,32 @@ def _scored(found: RunWindows, score: RunScore) -> RunWindows:
 
 
 def _summed(trace: Trace, found: RunWindows) -> RunWindows:
-    """The sums between their edges alone; a window with samples that are not numbers has none."""
+    """The sums between their edges alone; a window with samples that are marked, or are no numbers, has none."""
     sums = [energy_between(trace, window.start_s, window.stop_s) for window in found.windows]
     windows = tuple(
-        replace(window, energy_j=None if energy_j is None else energy_j / window.inferences)
+        replace(
+            window,
+            energy_j=None if energy_j is None else energy_j / window.inferences,
+            refused=_REFUSALS[Rule.UNDAMAGED] if _marked(trace, window.start_s, window.stop_s) else "",
+        )
         for window, energy_j in zip(found.windows, sums, strict=True)
     )
     return replace(found, windows=windows, energy_j=_median(window.energy_j for window in windows))
 
 
 def energy_between(trace: Trace, start_s: float, stop_s: float) -> float | None:
-    """Energy between two moments, J; None where the columns or the samples do not tell it."""
+    """Energy between two moments, J; None where the columns or the samples do not tell it, or some are marked."""
+    if _marked(trace, start_s, stop_s):
+        return None
     try:
         return trace.energy(start_s / trace.period_s, stop_s / trace.period_s)
     except TraceError:
         return None
+
+
+def _marked(trace: Trace, start_s: float, stop_s: float) -> bool:
+    """Whether samples between two moments are marked."""
+    return bool(trace.marked(start_s / trace.period_s, stop_s / trace.period_s))
 
 
 def _median(energies: Iterable[float | None]) -> float | None:

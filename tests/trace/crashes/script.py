@@ -88,7 +88,7 @@ class Script:
         mixed *= np.uint32(2_246_822_519)
         mixed ^= mixed >> np.uint32(13)
         columns: dict[Quantity, npt.NDArray[Any]] = {
-            I: (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-27),
+            I: (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-28),
             V: (mixed & np.uint32(0xFFFF)).astype(np.float32) * np.float32(2.0**-18) + np.float32(3.0),
             D: (mixed >> np.uint32(5)).astype(np.uint8),
         }

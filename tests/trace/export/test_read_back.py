@@ -23,7 +23,7 @@ from labd.trace.export.selection import Span
 from labd.trace.reader import PIECE, Trace
 from labd.trace.writer import TraceWriter
 from tests.deadline import HUNG_S
-from tests.trace.export.traces import D, E, I, P, Signal, V, made, recorded, same, signal, with_windows
+from tests.trace.export.traces import D, E, I, P, Signal, V, made, recorded, same, signal, unlimited, with_windows
 from tests.trace.recording import cut, make_meta
 
 SIZES = (1, 7, 1000, PIECE, 2 * PIECE + 13)
@@ -252,7 +252,7 @@ def load(path: Path, form: Format) -> dict[str, Any]:
 
 def test_a_trace_that_is_being_recorded_is_exported_as_far_as_it_is(tmp_path: Path) -> None:
     columns = signal(600_000, (I, V))
-    writer = TraceWriter.create(tmp_path, make_meta(quantities=columns))
+    writer = TraceWriter.create(tmp_path, make_meta(columns=unlimited(columns)))
     try:
         for block in cut(columns, [100_000] * 6):
             writer.write(block)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from drivers.api import Interval, IntervalKind, Quantity
+from drivers.api import Column, Interval, IntervalKind, Quantity
 from labd.trace.export.formats import Format
 from labd.trace.export.selection import Selection, select
 from labd.trace.export.writing import export
@@ -18,7 +19,7 @@ from labd.trace.export.written import Written
 from labd.trace.journal import EdgeSeen, Marked, SyncPulse, TrialEnded, TrialStarted
 from labd.trace.reader import Trace
 from labd.trace.writer import TraceWriter
-from tests.trace.recording import cut, make_meta
+from tests.trace.recording import column, cut, make_meta
 
 I, V, P, E, D = (  # noqa: E741
     Quantity.CURRENT,
@@ -46,9 +47,14 @@ def signal(rows: int, quantities: Iterable[Quantity] = (I, V, D), *, gap: tuple[
     return columns
 
 
+def unlimited(quantities: Iterable[Quantity]) -> tuple[Column, ...]:
+    """Declarations that take a reading of any size."""
+    return tuple(replace(one, accuracy=replace(one.accuracy, range_max=0.0)) for one in map(column, quantities))
+
+
 def recorded(folder: Path, columns: Signal, **meta: Any) -> Trace:
-    """A closed trace of these columns."""
-    writer = TraceWriter.create(folder, make_meta(quantities=columns, **meta))
+    """A closed trace of these columns, which declare no range."""
+    writer = TraceWriter.create(folder, make_meta(columns=unlimited(columns), **meta))
     for block in cut(columns, ()):
         writer.write(block)
     return Trace.open(writer.close().folder)
@@ -57,7 +63,7 @@ def recorded(folder: Path, columns: Signal, **meta: Any) -> Trace:
 def with_windows(folder: Path, rows: int, spans: Iterable[tuple[int, int]]) -> Trace:
     """A trace of current and voltage that a sync pulse started, with a trial for each span of samples, and a gap."""
     columns = signal(rows, (I, V), gap=(50, 60))
-    meta = make_meta(quantities=columns, period_s=1e-3, tick_rate_hz=1e6, trigger="external", sync_pin=7)
+    meta = make_meta(columns=unlimited(columns), period_s=1e-3, tick_rate_hz=1e6, trigger="external", sync_pin=7)
     writer = TraceWriter.create(folder, meta)
     writer.journal(SyncPulse(pin=7, ticks=0, sequence=0, u_latency_s=1e-6))
     writer.journal(Marked.of(Interval(IntervalKind.GAP, 50, 60)))
