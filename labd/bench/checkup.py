@@ -17,13 +17,14 @@ from typing import Any
 
 import structlog
 
-from drivers.api import PowerSupply
+from drivers.api import PowerSupply, Quantity
 from labd.bench.edges import watching
 from labd.bench.failure import RunFailedError, failure_of
 from labd.bench.flashing import ensure_image
-from labd.bench.idle import Band, idle_of, learned_band
+from labd.bench.idle import Band, learned_band
 from labd.bench.lines import open_line
 from labd.bench.power import OFF_S, SETTLE_S, discharge, powered
+from labd.bench.readback import read_back, read_idle
 from labd.bench.run import Bench
 from labd.benchmarks import Mode
 from labd.config import Board
@@ -32,11 +33,6 @@ from labd.errors import DutError
 from labd.model.causes import Blame, Cause
 from labd.model.checks import CheckStep, Examination, Finding, Outcome
 
-IDLE_SETTLE_S = 0.2
-"""Wait from the last word of the board to the first reading of its idle current, s."""
-IDLE_PAUSE_S = 0.02
-"""Pause between two readings of the idle current, s."""
-IDLE_READINGS = 10
 FLASH_S = 300.0
 """Longest time to compare and write an image, s."""
 TAKE_OVER_S = 10.0
@@ -148,7 +144,7 @@ async def _examine(plan: CheckPlan, bench: Bench, notes: _Notes) -> None:
     supply = await bench.devices.supply(board.supply.instrument)
     with notes.on(CheckStep.RAIL_OFF) as figures:
         await discharge(supply, board)
-        figures["voltage_v"] = (await supply.supply_status(board.supply.channel)).voltage_v
+        figures["voltage_v"] = (await read_back(supply, board, Quantity.VOLTAGE)).voltage_v
     if plan.image is not None and board.flash is not None:
         with notes.on(CheckStep.IMAGE) as figures:
             figures["image"] = plan.image.path.name
@@ -176,7 +172,7 @@ async def _talk(plan: CheckPlan, bench: Bench, supply: PowerSupply, notes: _Note
         DutSession(line) as dut,
     ):
         with notes.on(CheckStep.POWER_ON) as figures:
-            status = await supply.supply_status(board.supply.channel)
+            status = await read_back(supply, board, Quantity.VOLTAGE)
             figures |= {"set_voltage_v": set_v, "voltage_v": status.voltage_v, "regulates": status.mode.value}
         with notes.on(CheckStep.HANDSHAKE) as figures:
             figures["baud"] = baud
@@ -196,13 +192,10 @@ async def _talk(plan: CheckPlan, bench: Bench, supply: PowerSupply, notes: _Note
 
 async def _idle(plan: CheckPlan, supply: PowerSupply, figures: dict[str, Any]) -> None:
     """Measure what the waiting board draws, and hold it against its band."""
-    readings: list[float] = []
-    await asyncio.sleep(IDLE_SETTLE_S)
-    while len(readings) < IDLE_READINGS:
-        readings.append((await supply.supply_status(plan.board.supply.channel)).current_a)
-        await asyncio.sleep(IDLE_PAUSE_S)
-    idle, band = idle_of(readings), plan.band
+    idle, band = await read_idle(supply, plan.board), plan.band
     figures |= {"current_a": idle.current_a, "u_current_a": idle.u_a, "readings": idle.readings}
+    if idle.left_out:
+        figures["left_out"] = idle.left_out
     if band is None:
         return
     figures |= {"low_a": band.low_a, "high_a": band.high_a, "learned_from": band.learned_from}

@@ -11,6 +11,8 @@ import structlog
 from drivers.api import DriverError, LimitError, PowerSupply, SupplyLimits, SupplyMode, SupplyStatus
 from labd.bench.devices import Devices
 from labd.bench.failure import RunFailedError
+from labd.bench.idle import is_reading
+from labd.bench.readback import VoltageWait
 from labd.bench.shield import shielded
 from labd.config import Board
 from labd.errors import DutError
@@ -36,21 +38,22 @@ async def discharge(supply: PowerSupply, board: Board) -> None:
     """Switch the board off and wait until its rail is down, so that every run starts from the same state.
 
     Raises:
-        RunFailedError: the rail stayed up (`board_not_off`).
+        RunFailedError: the rail stayed up (`board_not_off`), or the supply does not tell whether it has
+            (`instrument_error`, `instrument_silent`).
     """
     channel, limit_v = board.supply.channel, board.supply.off_below_v
     await supply.output_off(channel)
-    status: SupplyStatus | None = None
+    seen = VoltageWait(board)
     try:
         async with asyncio.timeout(board.supply.discharge_s):
-            # Asked this way round, a reading that is not a number keeps the wait up.
-            while not (status := await supply.supply_status(channel)).voltage_v < limit_v:
+            while True:
+                status = seen.note(await supply.supply_status(channel))
+                if is_reading(status.voltage_v) and status.voltage_v < limit_v:
+                    return
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
-        seen = "nothing could be measured" if status is None else f"it still measured {status.voltage_v:.3g} V"
-        raise RunFailedError(
-            Cause.BOARD_NOT_OFF, f"{seen} {board.supply.discharge_s:g} s after the output went off"
-        ) from error
+        what = f"the rail did not fall below {limit_v:g} V with the output off"
+        raise seen.failure(Cause.BOARD_NOT_OFF, board.supply.discharge_s, what) from error
 
 
 @asynccontextmanager
@@ -62,8 +65,9 @@ async def powered(devices: Devices, supply: PowerSupply, board: Board, voltage_v
 
     Raises:
         LimitError: the voltage asked for is above the board's limit.
-        RunFailedError: the supply reads back another voltage (`instrument_error`), the output did not reach it, or the
-            block failed because the supply's limit or protection starved the board (`board_overload`).
+        RunFailedError: the supply reads back another voltage, or does not tell it (`instrument_error`), the output did
+            not reach it, or the block failed because the supply's limit or protection starved the board
+            (`board_overload`).
     """
     channel = board.supply.channel
     limits = SupplyLimits(board.limits.voltage_max_v, board.limits.current_max_a)
@@ -140,21 +144,18 @@ def _protection(status: SupplyStatus) -> str:
 
 
 async def _settle(supply: PowerSupply, board: Board, voltage_v: float) -> None:
-    status: SupplyStatus | None = None
+    seen = VoltageWait(board)
     try:
         async with asyncio.timeout(SETTLE_S):
             while True:
-                status = await supply.supply_status(board.supply.channel)
+                status = seen.note(await supply.supply_status(board.supply.channel))
                 if tripped := _protection(status):
                     raise RunFailedError(Cause.BOARD_OVERLOAD, tripped)
                 if abs(status.voltage_v - voltage_v) <= SETTLED * voltage_v:
                     return
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
-        seen = "nothing could be measured" if status is None else f"{status.voltage_v:.3g} V, {status.current_a:.3g} A"
-        raise RunFailedError(
-            Cause.BOARD_OVERLOAD, f"the output did not reach {voltage_v:g} V within {SETTLE_S:g} s: {seen}"
-        ) from error
+        raise seen.failure(Cause.BOARD_OVERLOAD, SETTLE_S, f"the output did not reach {voltage_v:g} V") from error
 
 
 async def _off(devices: Devices, board: Board) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from labd.bench.checkup import CheckImage, CheckPlan, examine
-from labd.bench.idle import Idle, learned_band
+from labd.bench.idle import Idle, idle_of, learned_band
 from labd.benchmarks import Mode
 from labd.config import Board
 from labd.model.checks import CheckStep, Examination, Outcome
@@ -126,6 +130,16 @@ async def test_an_analyzer_that_is_off_says_nothing_of_the_board(tmp_path: Path)
         assert (await check(bench, plan_of(bench))).outcome is Outcome.PASSED
 
 
+async def test_an_analyzer_without_a_reading_says_nothing_of_the_board(tmp_path: Path) -> None:
+    async with bench_on_rack(tmp_path) as bench:
+        turn(bench, "psu-1", "no_reading", on=True)
+        found = await check(bench, plan_of(bench))
+        assert (found.outcome, last(found)) == (Outcome.HINDERED, CheckStep.RAIL_OFF)
+        assert "psu-1, channel 1, has no reading of the voltage" in found.reason
+        turn(bench, "psu-1", "no_reading", on=False)
+        assert (await check(bench, plan_of(bench))).outcome is Outcome.PASSED
+
+
 async def test_a_dead_probe_is_the_boards(tmp_path: Path) -> None:
     async with bench_on_rack(tmp_path) as bench:
         turn(bench, f"{BOARD}.probe", "off", on=True)
@@ -152,3 +166,36 @@ def test_a_band_is_learned_from_enough_checks_and_takes_the_uncertainty_of_a_rea
     assert Idle(1.05e-3, 0.0, 10).within(band)
     assert not Idle(2e-3, 0.01e-3, 10).within(band)
     assert Idle(2e-3, 0.5e-3, 10).within(band)
+
+
+@pytest.mark.parametrize("poison", [9.91e36, -9.9e36, math.nan, math.inf, 0.2])
+def test_earlier_checks_of_readings_that_were_none_do_not_widen_the_band(poison: float) -> None:
+    good = [1.0e-3, 1.02e-3, 0.98e-3, 1.01e-3, 1.0e-3, 0.99e-3, 1.0e-3]
+    band = learned_band([poison, *good, poison])
+    assert band is not None
+    assert 0.7e-3 < band.low_a < 1e-3 < band.high_a < 1.3e-3
+    assert not Idle(2.0, 1e-3, 10).within(band)
+    assert Idle(1.01e-3, 1e-6, 10).within(band)
+
+
+def test_a_band_that_only_readings_that_were_none_would_make_is_not_learned() -> None:
+    assert learned_band([9.91e36] * 30 + [1e-3] * 4) is None
+
+
+@given(st.lists(st.floats(0.9e-3, 1.1e-3), min_size=9, max_size=9), st.floats(), st.integers(0, 9))
+@example([1e-3] * 6 + [1.1e-3] * 3, 2.0, 4)  # the read-back has steps, and the median deviation is 0
+def test_whatever_one_reading_of_ten_says_the_idle_current_stays_where_the_others_are(
+    good: list[float], bad: float, place: int
+) -> None:
+    idle = idle_of([*good[:place], bad, *good[place:]])
+    assert idle is not None
+    most = max(abs(value - median(good)) for value in good)
+    assert abs(idle.current_a - median(good)) <= 2 * most + 0.05e-3
+
+
+def test_a_board_that_often_draws_more_shows_what_it_draws() -> None:
+    idle = idle_of([1e-3, 10e-3, 1e-3, 1e-3, 10e-3, 1e-3, 10e-3, 1e-3, 1e-3, 1e-3])
+    assert idle is not None
+    assert idle.left_out == 2
+    assert idle.current_a == pytest.approx(17e-3 / 8)
+    assert idle.u_a > 1e-3

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain, cycle, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from drivers.api import Capability, Identity, LimitError, Role, SupplyLimits, SupplyMode, SupplyStatus
+from drivers.api import Capability, Identity, LimitError, Quantity, Role, SupplyLimits, SupplyMode, SupplyStatus
 from labd.bench.devices import Devices
 from labd.bench.failure import RunFailedError
-from labd.bench.power import powered
+from labd.bench.power import discharge, powered
+from labd.bench.readback import read_back, read_idle
 from labd.config import LabConfig
 from labd.dut.errors import DutSilentError
-from labd.model.causes import Cause
+from labd.model.causes import Blame, Cause
 from labd.model.database import Database
 from labd.model.migrations import upgrade
 
@@ -29,12 +32,18 @@ class NoOptions(BaseModel):
 
 @dataclass
 class OneOutput:
-    """A supply of one output that notes what it is told, in order; it rounds its set-point to `step_v`."""
+    """A supply of one output that notes what it is told, in order; it rounds its set-point to `step_v`.
+
+    What it measures is true, or comes from `readings_v` and `readings_a`, one after the other.
+    """
 
     step_v: float = 0.001
     regulates: SupplyMode = SupplyMode.CV
+    readings_v: Iterator[float] | None = None
+    readings_a: Iterator[float] | None = None
     told: list[str] = field(default_factory=list)
     voltage_v: float = 0.0
+    on: bool = False
     identity: Identity = field(default_factory=lambda: Identity("labd", "one-output", "1", "1"))
 
     async def check(self) -> None:
@@ -54,12 +63,17 @@ class OneOutput:
 
     async def output_on(self, channel: int) -> None:
         self.told.append("on")
+        self.on = True
 
     async def output_off(self, channel: int) -> None:
         self.told.append("off")
+        self.on = False
 
     async def supply_status(self, channel: int) -> SupplyStatus:
-        return SupplyStatus(self.regulates, self.voltage_v, 0.1)
+        true_v = self.voltage_v if self.on else 0.0
+        volt = true_v if self.readings_v is None else next(self.readings_v)
+        ampere = 0.1 if self.readings_a is None else next(self.readings_a)
+        return SupplyStatus(self.regulates, volt, ampere)
 
 
 class OneOutputDriver:
@@ -146,3 +160,79 @@ async def test_a_board_that_is_silent_because_its_current_is_limited_ends_as_ove
         with pytest.raises(DutSilentError):
             await silent(devices, supply, SupplyMode.CV)
     assert supply.told[-1] == "off"
+
+
+NONE = [9.91e37, -9.91e37, 9.9e37, -9.9e37, math.nan, math.inf, -math.inf]
+"""What stands for a reading that there is not."""
+QUICK = BOARD.model_copy(update={"supply": BOARD.supply.model_copy(update={"discharge_s": 0.3})})
+
+
+@pytest.mark.parametrize("none", NONE)
+async def test_a_rail_of_which_there_is_no_reading_is_the_supplys_fault_and_never_down(none: float) -> None:
+    with pytest.raises(RunFailedError, match=r"psu, channel 1, has no reading of the voltage") as caught:
+        await discharge(OneOutput(readings_v=repeat(none)), QUICK)
+    assert caught.value.cause.meaning.blame is Blame.INSTRUMENT
+
+
+@pytest.mark.parametrize("none", NONE)
+async def test_a_rail_that_stays_up_is_the_boards_whatever_single_readings_say(none: float) -> None:
+    with pytest.raises(RunFailedError, match=r"did not fall below .*: 2\.9 V") as caught:
+        await discharge(OneOutput(readings_v=cycle([2.9, 2.9, none])), QUICK)
+    assert caught.value.cause is Cause.BOARD_NOT_OFF
+    await discharge(OneOutput(readings_v=chain([2.9, none, none, 0.01], repeat(2.9))), QUICK)
+
+
+async def test_a_supply_that_does_not_answer_while_a_rail_falls_says_nothing_of_the_board() -> None:
+    class Hanging(OneOutput):
+        async def supply_status(self, channel: int) -> SupplyStatus:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    with pytest.raises(RunFailedError, match=r"did not tell its voltage") as caught:
+        await discharge(Hanging(), QUICK)
+    assert caught.value.cause is Cause.INSTRUMENT_SILENT
+
+
+@pytest.mark.parametrize("none", NONE)
+async def test_an_output_of_which_there_is_no_reading_is_not_taken_for_overloaded(tmp_path: Path, none: float) -> None:
+    supply = OneOutput(readings_v=chain([none, none], repeat(3.0)))
+    async with devices_of(supply, tmp_path) as devices:
+        async with powered(devices, supply, BOARD, 3.0):
+            assert (await read_back(supply, BOARD, Quantity.VOLTAGE)).voltage_v == 3.0
+        supply.readings_v = repeat(none)
+        with pytest.raises(RunFailedError, match="has no reading of the voltage") as caught:
+            async with powered(devices, supply, BOARD, 3.0):
+                pass
+        assert caught.value.cause is Cause.INSTRUMENT_ERROR
+        supply.readings_v = repeat(1.2)
+        with pytest.raises(RunFailedError, match=r"did not reach 3 V within 2 s: 1\.2 V, 0\.1 A") as caught:
+            async with powered(devices, supply, BOARD, 3.0):
+                pass
+        assert caught.value.cause is Cause.BOARD_OVERLOAD
+    assert supply.told[-1] == "off"
+
+
+@pytest.mark.parametrize("none", NONE)
+async def test_a_reading_is_asked_for_again_and_then_the_supply_is_to_blame(none: float) -> None:
+    supply = OneOutput(readings_a=chain([none, 1e-3], repeat(none)))
+    assert (await read_back(supply, BOARD, Quantity.CURRENT)).current_a == 1e-3
+    with pytest.raises(RunFailedError, match=r"psu, channel 1, has no reading of the current") as caught:
+        await read_back(supply, BOARD, Quantity.CURRENT)
+    assert caught.value.cause is Cause.INSTRUMENT_ERROR
+
+
+@pytest.mark.parametrize("bad", [*NONE, 2.0, -2.0, 0.0])
+async def test_one_bad_reading_of_ten_does_not_show_in_the_idle_current(bad: float) -> None:
+    good = [1.00e-3, 1.01e-3, 0.99e-3, 1.00e-3, 1.02e-3, 0.98e-3, 1.00e-3, 1.01e-3, 0.99e-3]
+    for place in (0, 4, 9):
+        idle = await read_idle(OneOutput(readings_a=iter([*good[:place], bad, *good[place:]])), BOARD)
+        assert idle.current_a == pytest.approx(1e-3, rel=1e-3)
+        assert (idle.readings, idle.left_out) == (9, 1)
+        assert 0 < idle.u_a < 1e-5
+
+
+@pytest.mark.parametrize("none", NONE)
+async def test_an_idle_current_of_too_few_readings_is_none(none: float) -> None:
+    with pytest.raises(RunFailedError, match="6 readings of the idle current, asked 10 times") as caught:
+        await read_idle(OneOutput(readings_a=cycle([1e-3, none, 1e-3, none, 1e-3])), BOARD)
+    assert caught.value.cause is Cause.INSTRUMENT_ERROR

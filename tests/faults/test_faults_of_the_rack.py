@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivers.api import IntervalKind
@@ -59,6 +60,7 @@ FROM_THE_START = [
     Case("psu-1", "off", Cause.INSTRUMENT_UNREACHABLE, "psu-1 cannot be opened", reachable=False),
     Case("psu-1", "silent", Cause.INSTRUMENT_UNREACHABLE, r"psu-1 cannot be opened.*\*IDN\?", reachable=False),
     Case("psu-1", "nonsense", Cause.INSTRUMENT_UNREACHABLE, r"psu-1.*not ASCII", reachable=False),
+    Case("psu-1", "no_reading", Cause.INSTRUMENT_ERROR, "psu-1, channel 1, has no reading of the voltage"),
     Case("stamps-1", "off", Cause.INSTRUMENT_UNREACHABLE, "stamps-1 cannot be opened.*no answer to 'id'"),
     Case("board-1", "silent", Cause.BOARD_SILENT, "no 'm-ready' in time after 'name'", neighbour=True, slow=True),
     Case("board-1", "reboot_in_window", Cause.BOARD_REBOOTED, "the board reset itself", neighbour=True),
@@ -150,6 +152,29 @@ async def test_samples_overwritten_in_a_window_make_the_run_invalid(tmp_path: Pa
         assert folder is not None
         assert any(interval.kind is IntervalKind.OVERFLOW for interval in Trace.open(folder).marked())
         assert output_is_off(bench)
+        await next_job_completes(bench)
+        await nothing_is_left(bench)
+
+
+async def test_samples_without_a_reading_in_a_window_make_the_run_invalid_and_are_no_numbers(tmp_path: Path) -> None:
+    async with bench_on_rack(tmp_path, speed=SPEED) as bench:
+        run = asyncio.create_task(energy(bench, trials=4, min_window_s=1.0), name="run")
+        await reached(bench, run, in_trial(2))
+        turn(bench, "psu-1", "no_reading", on=True)
+        await reached(bench, run, in_trial(3))
+        turn(bench, "psu-1", "no_reading", on=False)
+        ending, run_id = await run
+        assert (ending.cause, ending.state) == (Cause.CAPTURE_DAMAGED, RunState.INVALID)
+        folder = await trace_of(bench, run_id)
+        assert folder is not None
+        trace = Trace.open(folder)
+        marks = trace.marked()
+        assert marks
+        assert {mark.kind for mark in marks} == {IntervalKind.NO_READING}
+        for quantity in trace.meta.quantities:
+            samples = trace.samples(quantity)
+            assert np.flatnonzero(np.isnan(samples)).tolist() == [mark.start for mark in marks]
+            assert np.nanmax(np.abs(samples)) < 10.0
         await next_job_completes(bench)
         await nothing_is_left(bench)
 

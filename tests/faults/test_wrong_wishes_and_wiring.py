@@ -110,7 +110,7 @@ async def test_a_rail_that_does_not_fall_in_time_is_not_taken_for_off(tmp_path: 
         )
         ending, _ = await energy(hasty)
         assert ending.cause is Cause.BOARD_NOT_OFF
-        assert re.search(r"still measured .* V 0\.3 s after", ending.detail)
+        assert re.search(r"did not fall below .* V .*within 0\.3 s: .* V", ending.detail)
         await in_order(bench)
 
 
