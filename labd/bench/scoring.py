@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from drivers.api import Edge, Interval, IntervalKind
+from labd.bench.rest import trace_rests
 from labd.bench.window import is_recorded, reach, read_window
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
+from labd.score.noise import Rest
 from labd.score.rules import Finding, Rule, Rules, Testimony, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
@@ -42,6 +44,7 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
     findings: list[Finding] = []
     readings: list[WindowReading] = []
     proofs: list[Proof] = []
+    rests: list[Rest] = []
     for trace in traces:
         pairs: list[tuple[Trial, Edge, Edge]] = []
         for trial in trace.trials():
@@ -50,7 +53,9 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
                 findings.append(found)
             else:
                 pairs.append((trial, *found))
-        readings += _readings(trace, pairs, findings, proofs)
+        read = list(_readings(trace, pairs, findings, proofs))
+        readings += read
+        rests += trace_rests(trace, [reading.placement for reading in read])
     return score_run(
         readings,
         Instrument(columns=meta.columns, period_s=meta.period_s, clock_ppm=meta.sample_clock_ppm),
@@ -63,6 +68,7 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
             for proof in proofs
             for each in proof.statements
         ],
+        rests=rests,
     )
 
 

@@ -14,12 +14,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from drivers.api import Column, Interval, Quantity, SampleKind
 from labd.errors import ScoreError
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
-from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, damage_findings
+from labd.score.noise import Noise, Rest, measure_noise, noise_remark, noise_terms
+from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, alike_remark, damage_findings
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -31,7 +34,8 @@ from labd.score.uncertainty import (
     run_estimates,
 )
 
-SCORER = "labd-energy/1"
+SCORER = "labd-energy/2"
+"""Since 2, noise is measured in the rests, and trials may be correlated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,7 @@ def score_run(
     findings: Sequence[Finding] = (),
     placement: str | None = None,
     testimonies: Sequence[Testimony] = (),
+    rests: Sequence[Rest] = (),
 ) -> RunScore:
     """Score a run's windows.
 
@@ -168,12 +173,13 @@ def score_run(
         findings: What was already found before: windows that could not be read.
         placement: What the windows were placed by.
         testimonies: What the witnesses said of it.
+        rests: What lies outside the windows, to measure noise in; without any, noise is as declared.
 
     Raises:
         ScoreError: the columns do not tell power, or a reading has no length, inferences or neighbours.
     """
     found = list(findings)
-    windows = []
+    sound = []
     for reading in readings:
         duration_s = _duration_s(reading, instrument)
         refusals = (
@@ -188,9 +194,14 @@ def score_run(
             found.extend(refusals)
             continue
         found.extend(rules.length_findings(reading.trial, duration_s=duration_s, inferences=reading.inferences))
-        windows.append(score_window(reading, instrument))
+        sound.append(reading)
+    noise = _measured(sound, instrument, rests)
+    windows = [score_window(reading, instrument, noise=noise) for reading in sound]
     found.extend(rules.trial_findings(len(windows)))
-    of_windows, of_board = run_estimates([window.energy_j_per_inference for window in windows])
+    energies = [window.energy_j_per_inference for window in windows]
+    of_windows, of_board = run_estimates(energies)
+    each = [(one.trial, _noise_w(one, instrument), _duration_s(one, instrument)) for one in sound]
+    remarks = (noise_remark(noise, each, instrument.period_s), alike_remark([energy.value for energy in energies]))
     return RunScore(
         inputs=dict(inputs or {}),
         windows=tuple(windows),
@@ -199,11 +210,17 @@ def score_run(
         placement=placement,
         testimonies=tuple(testimonies),
         findings=tuple(found),
+        remarks=tuple(remark for remark in remarks if remark is not None),
     )
 
 
-def score_window(reading: WindowReading, instrument: Instrument) -> WindowScore:
+def score_window(reading: WindowReading, instrument: Instrument, *, noise: Noise | None = None) -> WindowScore:
     """Energy of one window with all terms of its uncertainty.
+
+    Args:
+        reading: What it is made of.
+        instrument: What recorded it.
+        noise: What the rests show; None for noise as declared.
 
     Raises:
         ScoreError: the columns do not tell power, or the reading has no length, inferences or neighbours.
@@ -223,13 +240,7 @@ def score_window(reading: WindowReading, instrument: Instrument) -> WindowScore:
         limits_of_error(
             TermName.PRODUCT_OF_MEANS, bias_w * duration_s, "between none and the largest that the data allow"
         ),
-        Term(
-            name=TermName.NOISE,
-            standard_uncertainty=period_s * noise_w * math.sqrt(placement.stop - placement.start),
-            distribution=Distribution.NORMAL,
-            scope=Scope.WINDOW,
-            source=f"noise of {reading.whole} samples",
-        ),
+        *noise_terms(noise, noise_w, duration_s, period_s),
         _edge_placement(placement, opening, closing, period_s),
         Term(
             name=TermName.EDGE_SAMPLE,
@@ -256,6 +267,15 @@ def score_window(reading: WindowReading, instrument: Instrument) -> WindowScore:
         energy_j=energy,
         energy_j_per_inference=energy.scaled(1 / reading.inferences),
     )
+
+
+def _measured(readings: Sequence[WindowReading], instrument: Instrument, rests: Sequence[Rest]) -> Noise | None:
+    """Noise of the power at the mean level of all windows."""
+    if not readings or not rests:
+        return None
+    each = [_sensitivities(reading, instrument) for reading in readings]
+    felt = {quantity: float(np.mean([one[quantity][0] for one in each])) for quantity in each[0]}
+    return measure_noise(rests, felt)
 
 
 def _check(reading: WindowReading) -> None:

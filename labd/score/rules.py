@@ -12,6 +12,7 @@ from enum import StrEnum
 from drivers.api import Interval, IntervalKind
 from labd.benchmarks import Benchmark
 from labd.model.causes import Cause
+from labd.score.correlation import are_alike, von_neumann_ratio
 from labd.score.uncertainty import Frozen
 
 
@@ -59,6 +60,25 @@ class Testimony(Frozen):
     said: str
 
 
+class Doubt(StrEnum):
+    """The closed set of what a remark is about."""
+
+    NOISE = "noise"
+    TRIALS = "trials"
+
+
+class Remark(Frozen):
+    """What a reader should know of a score although no rule is broken: it is in the uncertainty already.
+
+    Args:
+        about: What it is about.
+        detail: What was found and what to do, one sentence without a final stop.
+    """
+
+    about: Doubt
+    detail: str
+
+
 class Judged(Frozen):
     """A score with what it was made from and what was found against it.
 
@@ -66,11 +86,13 @@ class Judged(Frozen):
         scorer: Name and version of what made it.
         inputs: Names and digests of what it was made from.
         findings: Every rule that was broken.
+        remarks: What makes it less certain than it should be, without breaking a rule.
     """
 
     scorer: str
     inputs: Mapping[str, str]
     findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -150,6 +172,18 @@ class Rules(Frozen):
                 detail=f"an edge is known to {worst_s:.3g} s only, the rule asks for {limit_s:.3g} s",
             ),
         )
+
+
+def alike_remark(values: Sequence[float]) -> Remark | None:
+    """Say so where trials, one value each in the order measured, are correlated beyond chance."""
+    if not are_alike(values):
+        return None
+    ratio = von_neumann_ratio(values)
+    detail = (
+        f"the trials follow each other: von Neumann's ratio is {ratio:.2g}, about 2 if they are independent; "
+        "ask for more trials, or let the board warm up"
+    )
+    return Remark(about=Doubt.TRIALS, detail=detail)
 
 
 def damage_findings(trial: int, marked: Iterable[Interval]) -> tuple[Finding, ...]:

@@ -45,6 +45,7 @@ class TermName(StrEnum):
     ENERGY_OFFSET = "energy_offset"
     PRODUCT_OF_MEANS = "product_of_means"
     NOISE = "noise"
+    DRIFT = "drift"  # noise slower than the run's windows
     EDGE_PLACEMENT = "edge_placement"
     EDGE_SAMPLE = "edge_sample"
     CLOCK = "clock"

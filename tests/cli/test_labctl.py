@@ -16,6 +16,7 @@ from tests.deadline import HUNG_S
 ENERGY = {
     "windows": [{}, {}, {}, {}, {}],
     "findings": [],
+    "remarks": [{"about": "noise", "detail": "the window of trial 2 is 5 times as noisy"}],
     "energy_j_per_inference": {
         "value": 14.2312e-6,
         "standard_uncertainty": 0.1123e-6,
@@ -115,6 +116,7 @@ async def test_a_completed_energy_job_shows_microjoules_with_uncertainty(tmp_pat
             "median of 5 windows",
             "20250301T120000-j1-r1",
             "204.8 µs",
+            "the window of trial 2 is 5 times as noisy",
         ):
             assert words in shown.out, shown.out
 

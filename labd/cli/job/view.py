@@ -140,6 +140,8 @@ def _print_run(run: RunDocument) -> None:
         print_table("scores", ("figure", "value ± standard uncertainty", "interval", "made of", "scorer"), scored)
     if findings := [row for score in run.scores for row in _findings(score)]:
         print_table("rules broken", ("rule", "trial", "detail"), findings)
+    if remarks := [row for score in run.scores for row in _remarks(score)]:
+        print_table("remarks, which the uncertainty already holds", ("about", "detail"), remarks)
     if timed := [trial for trial in run.trials if trial.window is not None or trial.cause is not None]:
         print_table("trials", ("trial", "input", "inferences", "window", "state", "detail"), map(_trial_row, timed))
     if run.traces:
@@ -155,6 +157,11 @@ def _findings(score: ScoreDocument) -> Iterator[tuple[str, ...]]:
     for finding in score.result.get("findings") or ():
         trial = finding.get("trial")
         yield str(finding.get("rule", "-")), "-" if trial is None else str(trial), str(finding.get("detail", ""))
+
+
+def _remarks(score: ScoreDocument) -> Iterator[tuple[str, ...]]:
+    for remark in score.result.get("remarks") or ():
+        yield str(remark.get("about", "-")), str(remark.get("detail", ""))
 
 
 def _trial_row(trial: TrialDocument) -> tuple[str, ...]:

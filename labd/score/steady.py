@@ -1,0 +1,87 @@
+"""Where a board is steady: the stretches of its rests in which nothing of its own is seen.
+
+What a board does looks like an instrument's noise. In frames of 20 ms, those that scatter about as little as the
+quietest are steady: a line on the UART, a warm-up, a pulse of the sync load scatter more. Frames that follow each other
+at one level are a stretch, and of the stretches those at the lowest level are taken: there a board sleeps. All limits
+are relative to what the quietest frames show, so that they hold for noise of any strength.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+FRAME = 20
+"""Blocks of a frame: a period of 50 Hz, so that hum scatters alike in each."""
+QUIETEST = 5.0
+"""Percentile of the frames' variances that is surely of steady ones."""
+QUIET = 8.0
+"""A frame is steady if its variance is at most so many times that percentile, which is 0.53 times the mean for white
+noise; 4.2 times the mean is one frame in 10^8 of white noise, and one in 10^3 of flicker."""
+LEVEL = 6.0
+"""Frames are at one level if their means differ by at most so many standard deviations of such differences."""
+LEVELS_APART = 0.05
+"""Stretches are at different levels if a gap of this share of the range of all levels is between them."""
+TRIMMED = 4
+"""Runs of so many steady frames are used without the first and the last."""
+
+
+def steady(powers: Sequence[Floats]) -> list[list[slice]]:
+    """Of each rest, the stretches of whole frames in which the board does nothing that is seen."""
+    framed = [power[: len(power) // FRAME * FRAME].reshape(-1, FRAME) for power in powers]
+    variances = [frames.var(axis=1, ddof=1) for frames in framed]
+    known = np.concatenate(variances)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return [[] for _ in powers]
+    limit = QUIET * float(np.percentile(known, QUIETEST))
+    runs = [list(_runs(variance <= limit)) for variance in variances]
+    apart = LEVEL * _level_scatter([frames[run] for frames, mine in zip(framed, runs, strict=True) for run in mine])
+    return [
+        [slice(part.start * FRAME, part.stop * FRAME) for run in mine for part in _cut(frames, run, apart)]
+        for frames, mine in zip(framed, runs, strict=True)
+    ]
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[slice]:
+    """The runs of true flags; of long ones without their ends, where a board settles."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    for begin, end in zip(ends[::2].tolist(), ends[1::2].tolist(), strict=True):
+        yield slice(begin + 1, end - 1) if end - begin >= TRIMMED else slice(begin, end)
+
+
+def _level_scatter(runs: Sequence[Floats]) -> float:
+    """Standard deviation of the differences of neighbouring frames' means, by their median (1.4826 MAD)."""
+    differences = [np.abs(np.diff(run.mean(axis=1))) for run in runs]
+    white = [float(run.var(axis=1, ddof=1).mean()) for run in runs]
+    seen = np.concatenate([*differences, np.empty(0)])
+    least = math.sqrt(2 * float(np.mean(white)) / FRAME) if white else 0.0
+    return max(1.4826 * float(np.median(seen)) if len(seen) else 0.0, least)
+
+
+def _cut(frames: Floats, run: slice, apart: float) -> Iterator[slice]:
+    """A run of frames, cut where the level changes."""
+    steps = run.start + 1 + np.flatnonzero(np.abs(np.diff(frames[run].mean(axis=1))) > apart)
+    for begin, end in pairwise([run.start, *steps.tolist(), run.stop]):
+        yield slice(begin, end)
+
+
+def lowest(stretches: list[Floats], least: int) -> list[Floats]:
+    """Those at the lowest level that holds `least` blocks, or all: a board that sleeps does least."""
+    ordered = sorted(stretches, key=lambda stretch: float(stretch.mean()))
+    levels = [float(stretch.mean()) for stretch in ordered]
+    apart = LEVELS_APART * (levels[-1] - levels[0]) if levels else 0.0
+    group: list[Floats] = []
+    for stretch, below, level in zip(ordered, [*levels[:1], *levels], levels, strict=False):
+        if level - below > apart:
+            if sum(map(len, group)) >= least:
+                return group
+            group = []
+        group.append(stretch)
+    return group if sum(map(len, group)) >= least else stretches
