@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from drivers.api import Interval, Quantity
 from labd.score.edge_sample import NEIGHBOURS, EdgePower
 from labd.score.energy import Placement, WindowReading
 from labd.score.moments import Tally
+from labd.score.sampling import PARTS
 from labd.trace.reader import PIECE
 
 
@@ -62,11 +64,17 @@ def read_window(
     first, last = math.floor(placement.start), math.floor(placement.stop)
     tallies = {quantity: Tally() for quantity in columns}
     power = Tally()
-    for start in range(first + 1, last, PIECE):
-        stop = min(start + PIECE, last)
-        power.add(source.power(start, stop))
-        for quantity, tally in tallies.items():
-            tally.add(source.samples(quantity, start, stop))
+    parts = []
+    for begin, end in pairwise(_parts(placement, inferences)):
+        part = Tally()
+        for start in range(begin, end, PIECE):
+            stop = min(start + PIECE, end)
+            watts = source.power(start, stop)
+            power.add(watts)
+            part.add(watts)
+            for quantity, tally in tallies.items():
+                tally.add(source.samples(quantity, start, stop))
+        parts.append(part.moments().mean)
     return WindowReading(
         trial=trial,
         inferences=inferences,
@@ -87,4 +95,15 @@ def read_window(
             share=placement.stop - last,
         ),
         marked=source.marked(*reach(placement)),
+        power=power.moments(),
+        parts_w=tuple(parts),
     )
+
+
+def _parts(placement: Placement, inferences: int) -> list[int]:
+    """Ends of parts of whole inferences, rounded to whole samples: from the first whole one to the last."""
+    first, last = math.floor(placement.start) + 1, math.floor(placement.stop)
+    count = min(PARTS, inferences)
+    whole = [round(part * inferences / count) for part in range(1, count)]
+    ends = [round(placement.start + (placement.stop - placement.start) * done / inferences) for done in whole]
+    return [first, *sorted({end for end in ends if first < end < last}), last]

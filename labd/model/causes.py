@@ -53,6 +53,7 @@ class Cause(StrEnum):
     INSTRUMENT_NONSENSE = "instrument_nonsense"
     INSTRUMENT_ERROR = "instrument_error"
     CAPTURE_DAMAGED = "capture_damaged"
+    SAMPLES_SPARSE = "samples_sparse"
     TRACE_FAILED = "trace_failed"
     DISK_FULL = "disk_full"
     WINDOW_SHORT = "window_short"
@@ -203,6 +204,12 @@ _MEANINGS = {
         Blame.RULES,
         "Samples inside a window were skipped, overwritten, clipped or no readings.",
         "Lower the load of the host, or widen the current range.",
+    ),
+    Cause.SAMPLES_SPARSE: Meaning(
+        RunState.INVALID,
+        Blame.RULES,
+        "The samples are instants, and an inference repeats in step with them: they may miss what lies between.",
+        "Ask for another sample period, or measure with an analyzer whose samples are means.",
     ),
     Cause.TRACE_FAILED: Meaning(
         RunState.FAILED,

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drivers.api import Column, Interval, Quantity, SampleKind
+from drivers.api import Column, Interval, Provenance, Quantity, SampleKind
 from labd.errors import ScoreError
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
 from labd.score.noise import Noise, Rest, measure_noise, noise_remark, noise_terms
-from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, alike_remark, damage_findings
+from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, alike_remark, damage_findings, phases_findings
+from labd.score.sampling import PHASES_MIN, Raster, sampling_term
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
@@ -35,7 +36,7 @@ from labd.score.uncertainty import (
 )
 
 SCORER = "labd-energy/2"
-"""Since 2, noise is measured in the rests, and trials may be correlated."""
+"""Since 2, noise is measured in the rests, instants have a sampling term, and trials may be correlated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,17 @@ class Instrument:
     def column(self, quantity: Quantity) -> Column | None:
         """The declaration of one column; None if it was not recorded."""
         return next((column for column in self.columns if column.quantity is quantity), None)
+
+    @property
+    def instants(self) -> bool:
+        """Whether a measured column that makes the power holds instants; what is set or assumed has nothing between."""
+        alone = [self.column(quantity) for quantity in (Quantity.POWER, Quantity.ENERGY)]
+        made_of = [column for column in alone if column is not None][:1] or self.columns
+        return any(
+            column.sample is SampleKind.INSTANT and column.provenance is Provenance.MEASURED
+            for column in made_of
+            if column.quantity is not Quantity.DIGITAL
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,8 @@ class WindowReading:
         moments: Moments of every analog column over those.
         first, last: Power around the opening and the closing edge.
         marked: Marked stretches of samples that touch it.
+        power: Moments of the power of its whole samples; needed where samples are instants.
+        parts_w: Mean power of parts of it that are of whole inferences; needed where samples are instants.
     """
 
     trial: int
@@ -103,6 +117,13 @@ class WindowReading:
     first: EdgePower
     last: EdgePower
     marked: tuple[Interval, ...] = ()
+    power: Moments | None = None
+    parts_w: tuple[float, ...] = ()
+
+    def raster(self, period_s: float) -> Raster:
+        """How its samples lie on its inferences."""
+        length = self.placement.stop - self.placement.start
+        return Raster(self.whole, length / self.inferences, period_s)
 
 
 class WindowScore(Frozen):
@@ -189,6 +210,7 @@ def score_run(
                 worst_s=max(reading.placement.u_start, reading.placement.u_stop) * instrument.period_s,
                 duration_s=duration_s,
             ),
+            *_sparse(reading, instrument),
         )
         if refusals:
             found.extend(refusals)
@@ -196,7 +218,8 @@ def score_run(
         found.extend(rules.length_findings(reading.trial, duration_s=duration_s, inferences=reading.inferences))
         sound.append(reading)
     noise = _measured(sound, instrument, rests)
-    windows = [score_window(reading, instrument, noise=noise) for reading in sound]
+    powers = tuple(reading.power_w for reading in sound)
+    windows = [score_window(reading, instrument, noise=noise, powers_w=powers) for reading in sound]
     found.extend(rules.trial_findings(len(windows)))
     energies = [window.energy_j_per_inference for window in windows]
     of_windows, of_board = run_estimates(energies)
@@ -214,13 +237,16 @@ def score_run(
     )
 
 
-def score_window(reading: WindowReading, instrument: Instrument, *, noise: Noise | None = None) -> WindowScore:
+def score_window(
+    reading: WindowReading, instrument: Instrument, *, noise: Noise | None = None, powers_w: tuple[float, ...] = ()
+) -> WindowScore:
     """Energy of one window with all terms of its uncertainty.
 
     Args:
         reading: What it is made of.
         instrument: What recorded it.
         noise: What the rests show; None for noise as declared.
+        powers_w: Mean power of all windows of its run, which instants are held against, W.
 
     Raises:
         ScoreError: the columns do not tell power, or the reading has no length, inferences or neighbours.
@@ -241,6 +267,7 @@ def score_window(reading: WindowReading, instrument: Instrument, *, noise: Noise
             TermName.PRODUCT_OF_MEANS, bias_w * duration_s, "between none and the largest that the data allow"
         ),
         *noise_terms(noise, noise_w, duration_s, period_s),
+        *_sampling(reading, instrument, powers_w),
         _edge_placement(placement, opening, closing, period_s),
         Term(
             name=TermName.EDGE_SAMPLE,
@@ -266,6 +293,29 @@ def score_window(reading: WindowReading, instrument: Instrument, *, noise: Noise
         mean_power_w=energy_j / duration_s,
         energy_j=energy,
         energy_j_per_inference=energy.scaled(1 / reading.inferences),
+    )
+
+
+def _sparse(reading: WindowReading, instrument: Instrument) -> tuple[Finding, ...]:
+    if not instrument.instants:
+        return ()
+    _check(reading)
+    return phases_findings(reading.trial, reading.raster(instrument.period_s).phases(), PHASES_MIN)
+
+
+def _sampling(reading: WindowReading, instrument: Instrument, powers_w: tuple[float, ...]) -> tuple[Term, ...]:
+    if not instrument.instants:
+        return ()
+    if reading.power is None:
+        raise ScoreError("its samples are instants, and how they scatter was not read", where=f"trial {reading.trial}")
+    return (
+        sampling_term(
+            reading.raster(instrument.period_s),
+            reading.power,
+            reading.parts_w,
+            powers_w,
+            _duration_s(reading, instrument),
+        ),
     )
 
 

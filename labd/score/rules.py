@@ -27,6 +27,7 @@ class Rule(StrEnum):
     UNDAMAGED = "undamaged"
     EDGES_PLACED = "edges_placed"
     WITNESSES_AGREE = "witnesses_agree"
+    SAMPLED = "sampled"
     TOP1_TARGET = "top1_target"
 
 
@@ -184,6 +185,21 @@ def alike_remark(values: Sequence[float]) -> Remark | None:
         "ask for more trials, or let the board warm up"
     )
     return Remark(about=Doubt.TRIALS, detail=detail)
+
+
+def phases_findings(trial: int, phases: float, least: int) -> tuple[Finding, ...]:
+    """Breach of the number of phases at which instants met an inference."""
+    if phases >= least:
+        return ()
+    return (
+        Finding(
+            rule=Rule.SAMPLED,
+            cause=Cause.SAMPLES_SPARSE,
+            trial=trial,
+            detail=f"instants met an inference at {phases:.0f} phases only, the rule asks for {least}: it repeats in "
+            "step with the samples",
+        ),
+    )
 
 
 def damage_findings(trial: int, marked: Iterable[Interval]) -> tuple[Finding, ...]:

@@ -46,6 +46,7 @@ class TermName(StrEnum):
     PRODUCT_OF_MEANS = "product_of_means"
     NOISE = "noise"
     DRIFT = "drift"  # noise slower than the run's windows
+    SAMPLING = "sampling"  # what lies between samples that are instants
     EDGE_PLACEMENT = "edge_placement"
     EDGE_SAMPLE = "edge_sample"
     CLOCK = "clock"

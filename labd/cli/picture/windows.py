@@ -20,6 +20,7 @@ _REFUSALS = {
     Rule.RECORDED: "too few samples",
     Rule.UNDAMAGED: "damaged",
     Rule.EDGES_PLACED: "edges not placed",
+    Rule.SAMPLED: "met in step with the samples",
 }
 
 
