@@ -157,6 +157,13 @@ def test_a_score_survives_json() -> None:
     assert RunScore.model_validate_json(score.model_dump_json()) == score
 
 
+def test_a_score_of_an_earlier_version_is_still_read() -> None:
+    document = score_run(five(1000.0), instrument(), RULES).model_dump(mode="json")
+    del document["remarks"]
+    read = RunScore.model_validate({**document, "scorer": "labd-energy/1"})
+    assert (read.scorer, read.remarks) == ("labd-energy/1", ())
+
+
 def test_marked_samples_refuse_a_window() -> None:
     readings = five()
     readings[2] = dataclasses.replace(readings[2], marked=(Interval(IntervalKind.GAP, 700, 720),))
