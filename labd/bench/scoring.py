@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 
 from drivers.api import Edge, Interval, IntervalKind
 from labd.bench.rest import trace_rests
-from labd.bench.window import is_recorded, reach, read_window
+from labd.bench.window import is_recorded, reach, read_window, source_of
 from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
 from labd.score.noise import Rest
+from labd.score.product import Source
 from labd.score.rules import Finding, Rule, Rules, Testimony, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital
+from labd.trace.meta import PowerSource
 from labd.trace.reader import Trace
 from labd.trace.timing.proof import Proof, prove
 from labd.trace.timing.timebase import TimebaseError
@@ -45,7 +47,9 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
     readings: list[WindowReading] = []
     proofs: list[Proof] = []
     rests: list[Rest] = []
+    sources: list[Source] = []
     for trace in traces:
+        findings += _peaks(trace)
         pairs: list[tuple[Trial, Edge, Edge]] = []
         for trial in trace.trials():
             found = _pair(trace, trial)
@@ -56,9 +60,17 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
         read = list(_readings(trace, pairs, findings, proofs))
         readings += read
         rests += trace_rests(trace, [reading.placement for reading in read])
+        if read and trace.meta.power_source is PowerSource.PRODUCT:
+            peak_a = None if trace.meta.headroom is None else trace.meta.headroom.current_peak_a
+            sources.append(source_of(trace, [reading.placement for reading in read], peak_a))
     return score_run(
         readings,
-        Instrument(columns=meta.columns, period_s=meta.period_s, clock_ppm=meta.sample_clock_ppm),
+        Instrument(
+            columns=meta.columns,
+            period_s=meta.period_s,
+            clock_ppm=meta.sample_clock_ppm,
+            source=sources[0] if sources else None,
+        ),
         Rules(trials=meta.trials, min_window_s=meta.min_window_s, min_inferences=meta.min_inferences),
         inputs=_inputs(traces),
         findings=findings,
@@ -70,6 +82,18 @@ def score_traces(traces: Sequence[Trace]) -> RunScore:
         ],
         rests=rests,
     )
+
+
+def _peaks(trace: Trace) -> Iterator[Finding]:
+    """Peaks that reached the end of the range before the capture: in it they are cut off, and no sample shows it."""
+    headroom = trace.meta.headroom
+    if headroom is not None and headroom.current_peak_a >= headroom.current_range_a:
+        yield Finding(
+            rule=Rule.UNDAMAGED,
+            cause=Cause.CAPTURE_DAMAGED,
+            detail=f"before the capture the current reached {headroom.current_peak_a:.4g} A, the range ends at "
+            f"{headroom.current_range_a:.4g} A",
+        )
 
 
 def _inputs(traces: Sequence[Trace]) -> dict[str, str]:

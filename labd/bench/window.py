@@ -14,8 +14,12 @@ from drivers.api import Interval, Quantity
 from labd.score.edge_sample import NEIGHBOURS, EdgePower
 from labd.score.energy import Placement, WindowReading
 from labd.score.moments import Tally
+from labd.score.product import Source
 from labd.score.sampling import PARTS
 from labd.trace.reader import PIECE
+
+ABOUT = 256
+"""Samples on each side of a window's edges that the source's resistance is found in."""
 
 
 class Recording(Protocol):
@@ -107,3 +111,28 @@ def _parts(placement: Placement, inferences: int) -> list[int]:
     whole = [round(part * inferences / count) for part in range(1, count)]
     ends = [round(placement.start + (placement.stop - placement.start) * done / inferences) for done in whole]
     return [first, *sorted({end for end in ends if first < end < last}), last]
+
+
+def source_of(source: Recording, placements: Iterable[Placement], peak_a: float | None) -> Source:
+    """How the voltage falls with the current, by least squares over the samples about the windows' edges.
+
+    Args:
+        source: Where the samples are; it has both columns.
+        placements: Where the windows lie.
+        peak_a: Largest current that was seen between samples too, A; None if nobody watched.
+    """
+    amps, volts = [], []
+    for placement in placements:
+        for edge in (placement.start, placement.stop):
+            start, stop = max(0, math.floor(edge) - ABOUT), min(source.rows, math.floor(edge) + ABOUT)
+            amps.append(source.samples(Quantity.CURRENT, start, stop).astype(np.float64))
+            volts.append(source.samples(Quantity.VOLTAGE, start, stop).astype(np.float64))
+    current, voltage = np.concatenate(amps), np.concatenate(volts)
+    known = np.isfinite(current) & np.isfinite(voltage)
+    current, voltage = current[known] - current[known].mean(), voltage[known] - voltage[known].mean()
+    spread = float(current @ current)
+    if spread <= 0 or len(current) < 3:
+        return Source(0.0, peak_a=peak_a)
+    slope = float(current @ voltage) / spread
+    rest = voltage - slope * current
+    return Source(max(0.0, -slope), math.sqrt(float(rest @ rest) / (len(rest) - 2) / spread), peak_a)

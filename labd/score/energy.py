@@ -22,6 +22,7 @@ from labd.model.causes import Cause
 from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
 from labd.score.noise import Noise, Rest, measure_noise, noise_remark, noise_terms
+from labd.score.product import Excess, Source, excess
 from labd.score.rules import Finding, Judged, Rule, Rules, Testimony, alike_remark, damage_findings, phases_findings
 from labd.score.sampling import PHASES_MIN, Raster, sampling_term
 from labd.score.uncertainty import (
@@ -47,11 +48,13 @@ class Instrument:
         columns: Declarations of the columns, on the ranges in force.
         period_s: Sample period as the instrument calls it, s.
         clock_ppm: Half width of its clock's error, ppm.
+        source: What feeds the board; None to take it from each window.
     """
 
     columns: tuple[Column, ...]
     period_s: float
     clock_ppm: float
+    source: Source | None = None
 
     def column(self, quantity: Quantity) -> Column | None:
         """The declaration of one column; None if it was not recorded."""
@@ -259,12 +262,12 @@ def score_window(
     opening = split(reading.first, placement=placement.u_start, noise_w=noise_w)
     closing = split(reading.last, placement=placement.u_stop, noise_w=noise_w)
     energy_j = period_s * (reading.whole * reading.power_w + opening.energy + closing.energy)
-    bias_w = _product_bias_w(reading, instrument)
-    energy_j -= bias_w * duration_s
+    beyond = _excess(reading, instrument)
+    energy_j -= beyond.bias_w * duration_s
     terms = (
         *_column_terms(reading, instrument, energy_j=energy_j, duration_s=duration_s),
         limits_of_error(
-            TermName.PRODUCT_OF_MEANS, bias_w * duration_s, "between none and the largest that the data allow"
+            TermName.PRODUCT_OF_MEANS, beyond.half_width_w * duration_s, "variance of the current within the samples"
         ),
         *noise_terms(noise, noise_w, duration_s, period_s),
         *_sampling(reading, instrument, powers_w),
@@ -445,22 +448,16 @@ def _edge_placement(placement: Placement, opening: Split, closing: Split, period
     )
 
 
-def _product_bias_w(reading: WindowReading, instrument: Instrument) -> float:
-    """Half of the most by which the product of period means can exceed the mean of the products, W.
-
-    Behind a source resistance R the voltage falls as the current rises, and inside each period the product of the means
-    is too large by R times the variance of the current there. R is the slope of voltage over current between the
-    samples; the variance is at most (high - mean)(mean - low) (Bhatia and Davis 2000). The energy is corrected by half
-    of that most, which is then also the half width of what remains.
-    """
+def _excess(reading: WindowReading, instrument: Instrument) -> Excess:
+    """What the product of means is too large by, where power is made of means of both; see `labd.score.product`."""
     current = reading.moments.get(Quantity.CURRENT)
     voltage = reading.moments.get(Quantity.VOLTAGE)
     declared = instrument.column(Quantity.VOLTAGE)
     product = instrument.column(Quantity.POWER) is None and instrument.column(Quantity.ENERGY) is None
     if not product or current is None or voltage is None or declared is None or declared.sample is not SampleKind.MEAN:
-        return 0.0
+        return Excess(0.0, 0.0)
+    if instrument.source is not None:
+        return excess(current, instrument.source)
     variance = current.mean_square - current.mean**2
-    if variance <= 0:
-        return 0.0
-    resistance_ohm = max(0.0, (current.mean * voltage.mean - reading.power_w) / variance)
-    return 0.5 * resistance_ohm * (current.high - current.mean) * (current.mean - current.low)
+    fall_w = max(0.0, current.mean * voltage.mean - reading.power_w)
+    return excess(current, Source(fall_w / variance if variance > 0 else 0.0))

@@ -18,12 +18,15 @@ class Moments:
         mean: Mean.
         mean_square: Mean of the squares.
         low, high: Least and largest sample.
+        within: Mean of (a - x)(x - b) over the samples x that lie between their neighbours a and b: the variance
+            inside the samples of what steps from one to the other.
     """
 
     mean: float
     mean_square: float
     low: float
     high: float
+    within: float = 0.0
 
 
 class Tally:
@@ -31,7 +34,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._count = 0
-        self._sum = self._squares = 0.0
+        self._sum = self._squares = self._within = 0.0
         self._low, self._high = math.inf, -math.inf
 
     def add(self, samples: npt.NDArray[Any]) -> None:
@@ -44,6 +47,8 @@ class Tally:
         self._squares += float(wide @ wide)
         self._low = min(self._low, float(wide.min()))
         self._high = max(self._high, float(wide.max()))
+        steps = np.diff(wide)
+        self._within += float(np.maximum(steps[:-1] * steps[1:], 0.0).sum())
 
     def moments(self) -> Moments:
         """The figures of all samples so far. Raises `ZeroDivisionError` if there are none."""
@@ -52,4 +57,5 @@ class Tally:
             mean_square=self._squares / self._count,
             low=self._low,
             high=self._high,
+            within=self._within / self._count,
         )

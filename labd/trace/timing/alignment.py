@@ -6,7 +6,7 @@ samples on each side (the edge's own sample left out), taken against what is usu
 
     evidence(k) = Σ_n log(1 + (step_n(k) / usual_n)²)
 
-Where it is known whether the current rises or falls at an edge, only steps of that sign count.
+Where it is known by how much the current rises or falls at an edge, each scale says whether it does.
 
 The sum of the evidence over all edges is searched over the offset and, on long traces, over the stretch of the clocks.
 Adding logarithms asks for *some* step at every edge rather than a huge one at a few. A long trace is first searched
@@ -31,6 +31,10 @@ Reader = Callable[[int, int], npt.NDArray[np.float32]]
 SCALES = (1, 4, 16, 64)
 BINS_MAX = 400_000
 """Most means that a whole trace is searched in."""
+ALIKE = 0.2
+"""A step is by a known amount if it differs from it by no more than this share."""
+WORTH = 2.0
+"""What such a step tells."""
 MARGIN = 4.0
 """By how much the best place must beat every other one: e⁴ to 1, were evidence a likelihood."""
 
@@ -55,7 +59,7 @@ def align(
     stretch_max: float,
     middles: tuple[float, float],
     *,
-    signs: Sequence[float] | None = None,
+    rises: Sequence[float] | None = None,
     repeat: float = 0.0,
 ) -> Alignment:
     """Find the edges among the samples.
@@ -66,7 +70,7 @@ def align(
         distances: Place of each edge from the middle between first and last, in nominal samples, rising.
         stretch_max: Largest stretch of the clocks to be expected, relative.
         middles: Least and largest sample index that the middle can have.
-        signs: Sign of the step at each edge; None if they are not known.
+        rises: By how much the signal rises at each edge; None if that is not known.
         repeat: How many samples an inference lasts: what repeats within a window is no step.
 
     Raises:
@@ -76,14 +80,14 @@ def align(
     low, high = max(middles[0], -places[0]), min(middles[1], rows - places[-1])
     if high < low:
         raise TimebaseError(f"the edges span {places[-1] - places[0]:.0f} samples, the trace has {rows}")
-    turns = np.zeros(len(places)) if signs is None else np.asarray(signs, dtype=np.float64)
+    known = np.zeros(len(places)) if rises is None else np.asarray(rises, dtype=np.float64)
     fold = -(-rows // BINS_MAX)
     signal = means_of(read, 0, rows, fold)
     found = _search(
         signal,
         fold,
         places,
-        turns,
+        known,
         repeat=repeat,
         middle=(low + high) / 2,
         reach=(high - low) / 2,
@@ -98,7 +102,7 @@ def align(
     while fold > 1:
         reach = 4 * fold
         fold = max(1, fold // 16)
-        found = _refine(read, rows, places, turns, found, fold=fold, reach=reach)
+        found = _refine(read, rows, places, known, found, fold=fold, reach=reach)
     return found
 
 
@@ -106,7 +110,7 @@ def _search(
     signal: Floats,
     fold: int,
     places: Floats,
-    turns: Floats,
+    rises: Floats,
     repeat: float,
     *,
     middle: float,
@@ -117,15 +121,15 @@ def _search(
     half = int(np.ceil(reach / fold)) + 1
     drift = int(np.ceil(stretch_max * float(np.abs(places).max()) / fold)) + 1
     pad = half + drift
-    padded = {turn: np.pad(_evidence(signal, turn, repeat / fold), pad) for turn in np.unique(turns).tolist()}
+    padded = {rise: np.pad(_evidence(signal, rise, repeat / fold), pad) for rise in np.unique(rises).tolist()}
     centres = np.floor((middle + places) / fold).astype(np.int64) + pad
     best = np.full(2 * half + 1, -np.inf, dtype=np.float32)
     stretches = np.zeros(2 * half + 1)
     for stretch in np.linspace(-stretch_max, stretch_max, 2 * drift + 1):
         shifts = np.rint(stretch * places / fold).astype(np.int64)
         total = np.zeros(2 * half + 1, dtype=np.float32)
-        for at, turn in zip(np.clip(centres + shifts, half, len(signal) + 2 * pad - half - 1), turns, strict=True):
-            total += padded[turn][at - half : at + half + 1]
+        for at, rise in zip(np.clip(centres + shifts, half, len(signal) + 2 * pad - half - 1), rises, strict=True):
+            total += padded[rise][at - half : at + half + 1]
         better = total > best
         best[better], stretches[better] = total[better], stretch
     top = int(np.argmax(best))
@@ -136,27 +140,27 @@ def _search(
 
 
 def _refine(
-    read: Reader, rows: int, places: Floats, turns: Floats, found: Alignment, *, fold: int, reach: int
+    read: Reader, rows: int, places: Floats, rises: Floats, found: Alignment, *, fold: int, reach: int
 ) -> Alignment:
     """Search again about a known place in finer means."""
-    shift = shift_of(read, rows, found.middle + places * (1 + found.stretch), turns, fold=fold, reach=reach)
+    shift = shift_of(read, rows, found.middle + places * (1 + found.stretch), rises, fold=fold, reach=reach)
     return replace(found, middle=found.middle + shift)
 
 
-def shift_of(read: Reader, rows: int, places: Floats, turns: Floats, *, fold: int, reach: int) -> int:
+def shift_of(read: Reader, rows: int, places: Floats, rises: Floats, *, fold: int, reach: int) -> int:
     """By how many samples all edges have to be moved to lie best, reading only what lies about them.
 
     Args:
         read, rows: The signal.
         places: Where the edges are thought to lie, in samples, shape (n,).
-        turns: Sign of the step at each, 0 if it is not known, shape (n,).
+        rises: By how much the signal rises at each, 0 if that is not known, shape (n,).
         fold: The search is in means of so many samples.
         reach: Largest shift, in samples.
     """
     half = reach // fold + 1
     room = half + max(SCALES) + 2
     total = np.zeros(2 * half + 1)
-    for place, turn in zip(places.tolist(), turns.tolist(), strict=True):
+    for place, rise in zip(places.tolist(), rises.tolist(), strict=True):
         first = int(place // fold) - room
         piece = np.full(2 * room + 1, np.nan)
         begin, end = max(0, first), min(rows // fold, first + 2 * room + 1)
@@ -165,17 +169,17 @@ def shift_of(read: Reader, rows: int, places: Floats, turns: Floats, *, fold: in
         piece[begin - first : end - first] = means_of(read, begin * fold, end * fold, fold)
         known = np.flatnonzero(np.isfinite(piece))
         piece = np.interp(np.arange(len(piece)), known, piece[known])
-        total += _evidence(piece, turn, 0.0)[room - half : room + half + 1]
+        total += _evidence(piece, rise, 0.0)[room - half : room + half + 1]
     return (int(np.argmax(total)) - half) * fold
 
 
-def _evidence(signal: Floats, turn: float, repeat: float) -> npt.NDArray[np.float32]:
-    """Evidence of a step in each sample, of the sign of `turn` if that is not 0; 0 where neighbours are missing."""
+def _evidence(signal: Floats, rise: float, repeat: float) -> npt.NDArray[np.float32]:
+    """Evidence of a step in each sample, by `rise` if that is not 0; 0 where neighbours are missing."""
     rows = len(signal)
     sums = np.concatenate([[0.0], np.cumsum(signal - signal.mean() if rows else signal)])
     places = np.arange(rows + 1, dtype=np.float64)
     evidence = np.zeros(rows, dtype=np.float32)
-    for span in spans(repeat):
+    for span in spans(repeat) if rise == 0 else map(float, SCALES[:2]):
         n = math.ceil(span)
         if rows < 2 * n + 1:
             continue
@@ -183,9 +187,11 @@ def _evidence(signal: Floats, turn: float, repeat: float) -> npt.NDArray[np.floa
         back = np.interp(k - span, places, sums) if span != n else sums[: rows - 2 * n]
         ahead = np.interp(k + 1 + span, places, sums) if span != n else sums[2 * n + 1 :]
         step = (ahead - sums[k + 1] - sums[k] + back) / span
+        if rise != 0:
+            evidence[k] += WORTH * (np.abs(step - rise) <= ALIKE * abs(rise))
+            continue
         usual = max(1.4826 * float(np.median(np.abs(step))), 1e-12 + 1e-6 * float(np.abs(step).max()))
-        right = step if turn == 0 else np.maximum(turn * step, 0.0)
-        evidence[k] += np.log1p((right / usual) ** 2)
+        evidence[k] += np.log1p((step / usual) ** 2)
     return evidence
 
 

@@ -14,17 +14,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+import numpy as np
+
 from labd.trace.journal import LoadPulse
 from labd.trace.meta import SyncLoad
-from labd.trace.timing.alignment import align
+from labd.trace.timing.alignment import Floats, align, shift_of
 from labd.trace.timing.area import locate
 from labd.trace.timing.steps import REACH, SPREAD_S, U_ALIGNED, U_SAMPLE_MIN, Signal
 from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseError
 
 SIDE = 6
 """Samples on each side of a step that its levels are taken from, at most."""
+OUTLIER = 5.0
+"""An edge that lies so many standard deviations off the others', by their median, was not the load's alone."""
 MOST = 0.5
 """So large a share of the pulses' edges must be seen: a board that wakes for a moment hides some."""
+DROP = 0.01
+"""What the supply may fall by under the load, relative."""
+FAR_S = 30e-3
+"""How far from where the others say a burst is looked for, s."""
+U_OFF = 0.02
+"""Edges of a burst within so many samples of each other are alike."""
 BURST_S = 50e-3
 """Pulses of a burst follow each other by less than this, s."""
 
@@ -74,9 +84,10 @@ def find_load(
     edges = [(ticks, sign) for pulse in pulses for ticks, sign in ((pulse.on_ticks, 1.0), (pulse.off_ticks, -1.0))]
     middle = (edges[0][0] + edges[-1][0]) // 2
     distances = [(ticks - middle) / clocks.ticks_per_sample for ticks, _ in edges]
-    signs = [sign for _, sign in edges]
+    expected_a = supply_v / load.ohm
+    rises = [sign * expected_a for _, sign in edges]
     span = middles[0] / fold, min(middles[1] / fold, float(small.rows))
-    aligned = align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span, signs=signs)
+    aligned = align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span, rises=rises)
     reach = max(distances[-1], 1.0)
     base = clocks.fit(
         [
@@ -84,17 +95,17 @@ def find_load(
             for ticks, side in ((edges[0][0], -1.0), (edges[-1][0], 1.0))
         ]
     )
-    expected_a = supply_v / load.ohm
     found: list[tuple[Anchor, float]] = []
-    for _ in range(3):
-        found = _load_anchors(small, edges, base, load, expected_a)
-        if len(found) < max(2, MOST * len(edges)):
+    for burst in _bursts([ticks for ticks, _ in edges], clocks.tick_rate_hz):
+        seen = _burst_anchors(small, edges[burst], base, load, expected_a)
+        if len(seen) < MOST * len(edges[burst]):
+            at_s = (edges[burst][0][0] - edges[0][0]) / clocks.tick_rate_hz
             raise TimebaseError(
-                f"of {len(edges)} edges of the sync load {len(found)} are seen as steps of {1e3 * expected_a:.3g} mA "
-                f"within {100 * load.tolerance:g} %",
+                f"of {len(edges[burst])} edges of the sync load {at_s:.3g} s after its first {len(seen)} are seen as "
+                f"steps of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
                 remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
             )
-        base = clocks.fit([anchor for anchor, _ in found])
+        found += seen
     anchors = [
         replace(a, sample=fold * a.sample, u_sample=fold * a.u_sample, u_shared=fold * a.u_shared) for a, _ in found
     ]
@@ -108,40 +119,72 @@ def find_load(
     )
 
 
+def _bursts(ticks: Sequence[int], tick_rate_hz: float) -> list[slice]:
+    """Which edges are of one burst."""
+    cuts = [k for k in range(1, len(ticks)) if ticks[k] - ticks[k - 1] > BURST_S * tick_rate_hz]
+    return [slice(start, stop) for start, stop in zip([0, *cuts], [*cuts, len(ticks)], strict=True)]
+
+
 def by_burst(found: LoadFound) -> tuple[Anchor, ...]:
-    """One anchor a burst: the median of its edges, which a board that wakes for a moment moves little."""
+    """One anchor a burst, which a board that wakes for a moment beside one of its edges moves little."""
     anchors, base = found.anchors, found.base
-    gap = BURST_S * found.tick_rate_hz
-    cuts = [k for k in range(1, len(anchors)) if anchors[k].ticks - anchors[k - 1].ticks > gap]
-    bursts = [anchors[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(anchors)], strict=True)]
     made = []
-    for burst in bursts:
-        ticks = (burst[0].ticks + burst[-1].ticks) // 2
-        off = median(anchor.sample - base.sample(anchor.ticks)[0] for anchor in burst)
-        made.append(replace(burst[0], ticks=ticks, sample=base.sample(ticks)[0] + off))
+    for burst in _bursts([anchor.ticks for anchor in anchors], found.tick_rate_hz):
+        ticks = (anchors[burst][0].ticks + anchors[burst][-1].ticks) // 2
+        off = median(anchor.sample - base.sample(anchor.ticks)[0] for anchor in anchors[burst])
+        made.append(replace(anchors[burst][0], ticks=ticks, sample=base.sample(ticks)[0] + off))
     return tuple(made)
 
 
-def _load_anchors(
+def _burst_anchors(
     signal: Signal, edges: Sequence[tuple[int, float]], predicted: Timebase, load: SyncLoad, expected_a: float
 ) -> list[tuple[Anchor, float]]:
-    """Locate the steps near where a map predicts them; those of another sign or size are left out."""
+    """Locate the steps of one burst, by itself: samples may have been lost since the one before.
+
+    Edges beside which the board woke for a moment are left out, and none of the others is better known than they
+    scatter.
+    """
+    places = np.array([predicted.sample(ticks)[0] for ticks, _ in edges])
+    rises = np.array([sign * expected_a for _, sign in edges])
+    far = math.ceil(FAR_S / signal.clocks.period_s)
+    moved = places + shift_of(signal.read, signal.rows, places, rises, fold=1, reach=far)
+    found: list[tuple[Anchor, float]] = []
+    for _ in range(2):
+        found = _load_anchors(signal, edges, moved, load, expected_a)
+        if not found:
+            return []
+        at = {ticks: place for (ticks, _), place in zip(edges, moved.tolist(), strict=True)}
+        off = [anchor.sample - at[anchor.ticks] for anchor, _ in found]
+        middle = median(off)
+        moved = moved + middle
+    spread = 1.4826 * median(abs(each - middle) for each in off)
+    room = max(OUTLIER * spread, U_OFF)
+    return [
+        (replace(anchor, u_sample=max(anchor.u_sample, spread)), step)
+        for (anchor, step), each in zip(found, off, strict=True)
+        if abs(each - middle) <= room
+    ]
+
+
+def _load_anchors(
+    signal: Signal, edges: Sequence[tuple[int, float]], places: Floats, load: SyncLoad, expected_a: float
+) -> list[tuple[Anchor, float]]:
+    """Locate the steps near their places; those of another sign or size are left out."""
     period_s = signal.clocks.period_s
-    places = [predicted.sample(ticks) for ticks, _ in edges]
-    fences = [0.0, *(place for place, _ in places), float(signal.rows)]
+    reach = max(REACH * U_ALIGNED, SPREAD_S / period_s)
+    fences = [0.0, *places.tolist(), float(signal.rows)]
     found = []
-    for (ticks, sign), (place, u_place), before, after in zip(edges, places, fences[:-2], fences[2:], strict=True):
-        reach = max(REACH * min(u_place, 1.0), SPREAD_S / period_s)
+    for (ticks, sign), place, before, after in zip(edges, places.tolist(), fences[:-2], fences[2:], strict=True):
         lo, hi = math.floor(place - reach), math.floor(place + reach) + 1
-        first = max(0, lo - SIDE, math.ceil(before + reach))
-        last = min(signal.rows, hi + SIDE, math.floor(after - reach))
+        first = max(0, lo - SIDE, math.ceil(min(before + reach, lo)))
+        last = min(signal.rows, hi + SIDE, math.floor(max(after - reach, hi)))
         if lo - first < 2 or last - hi < 2:
             continue
         located = locate(signal.read(first, last).astype(float), lo - first, hi - first, signal.noise_rms)
         if located is None:
             continue
         off_a = abs(sign * located.step - expected_a)
-        if off_a > load.tolerance * expected_a + 3 * located.u_step:
+        if off_a > (load.tolerance / (1 - load.tolerance) + DROP) * expected_a + 3 * located.u_step:
             continue
         late = 0.5 * load.switch_s / period_s
         found.append(

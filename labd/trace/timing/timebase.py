@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 OUTLIER = 4.0
 WANDER = 1e-7
-"""How far a clock's rate strays from its mean over a run between two anchors, relative: quartz in a room."""
+"""How far a clock's rate strays from its mean over a run in a window of it, relative: quartz in a room."""
 ANCHORS_MIN = 3
 """Fewest steps that are left when outliers are taken out and no sync pulse is there."""
 
@@ -117,13 +117,13 @@ class Timebase:
         x = (ticks - self.origin_ticks) * self.samples_per_tick
         gradient = np.array([1.0, x])
         variance = float(gradient @ self.covariance @ gradient) + self.samples_per_tick**2 / 12
-        near = min(abs(anchor.ticks - ticks) for anchor in self.anchors) * self.samples_per_tick
-        variance += (WANDER * near) ** 2
         return self.offset + x + self.stretch * x, math.sqrt(variance)
 
     def place(self, opening: int, closing: int) -> Placed:
         """Where a window between two edges lies, and how the errors of its ends hang together."""
         (start, u_start), (stop, u_stop) = self.sample(opening), self.sample(closing)
+        strayed = WANDER * (stop - start) / math.sqrt(2)
+        u_start, u_stop = math.hypot(u_start, strayed), math.hypot(u_stop, strayed)
         ends = np.array([[1.0, (ticks - self.origin_ticks) * self.samples_per_tick] for ticks in (opening, closing)])
         shared = float(ends[0] @ self.covariance @ ends[1])
         both = u_start * u_stop
