@@ -11,6 +11,7 @@ from drivers.api import Block, CaptureRequest, Quantity, SupplyLimits
 from labd.virtual import n6705c
 from labd.virtual.n6705c_channel import ModuleSpec
 from labd.virtual.world import RackClock
+from tests.deadline import HUNG_S
 from tests.virtual.loads import SquareLoad
 
 BOTH = (Quantity.CURRENT, Quantity.VOLTAGE)
@@ -38,7 +39,7 @@ class Bench:
         await self.device.configure(channel, request)
         await self.device.arm(channel)
         blocks: list[Block] = []
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(HUNG_S), asyncio.TaskGroup() as group:
             stream = group.create_task(self.device.stream(channel, blocks.append))
             await self.pass_time(rack_s)
             await self.device.stop(channel)
