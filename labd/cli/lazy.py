@@ -6,9 +6,7 @@ anything. It is what click's documentation calls a lazy group ("Lazily Loading S
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -53,8 +51,7 @@ class LazyCommand(TyperCommand):
     def load(self) -> TyperCommand | TyperGroup:
         """The command itself. Loads its module, and all that it imports."""
         module, _, attribute = self._place.partition(":")
-        with _nothing_is_garbage():
-            found = getattr(import_module(module), attribute)
+        found = getattr(import_module(module), attribute)
         command: Any
         if isinstance(found, typer.Typer):
             command = get_group(found)
@@ -66,15 +63,3 @@ class LazyCommand(TyperCommand):
         command.help = "\n\n".join([self._line, *own])
         loaded: TyperCommand | TyperGroup = command
         return loaded
-
-
-@contextmanager
-def _nothing_is_garbage() -> Iterator[None]:
-    """What modules make while they are loaded stays: to look for garbage among it would only take time."""
-    searching = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if searching:
-            gc.enable()

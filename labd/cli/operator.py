@@ -6,6 +6,7 @@ Results go to standard output and all else to standard error. Exit status: 0 don
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -86,4 +87,5 @@ def connection(
 
 def main() -> None:
     """Entry point of `labctl`."""
+    gc.set_threshold(100_000)  # what modules make stays: to look for garbage among it takes a tenth of a short command
     app(prog_name="labctl")
