@@ -7,7 +7,8 @@ disputes the placement; a placement by a pulse that no step of the current confi
 
 A trigger's pulse tells nothing of what delays the current on its way through the analyzer, nor of a trigger that is
 slower than declared. Where the steps of *both* kinds of edges lie to the same side of it, by more than its latency
-explains, the windows are moved by the lesser of the two, and that much is in doubt.
+explains, the windows are moved by the lesser of the two, and that much is in doubt. One kind alone may be shifted by
+the board's own work: then nothing is moved, and as much is in doubt.
 """
 
 from __future__ import annotations
@@ -168,12 +169,14 @@ def _roughly(scene: _Scene) -> tuple[list[tuple[int, float]], str]:
     for kinds in (_KINDS, *((kind,) for kind in _KINDS)):
         edges = [edge for edge in scene.edges if edge.kind in kinds]
         middle = (edges[0].ticks + edges[-1].ticks) // 2
-        try:
-            place = find_roughly(scene.signal, edges, _inference_s(scene), scene.middles(middle))
-        except TimebaseError as error:
-            why = why or error.message
-        else:
-            found.append((middle, place.middle))
+        for repeat_s in (_inference_s(scene), 0.0):
+            try:
+                place = find_roughly(scene.signal, edges, repeat_s, scene.middles(middle))
+            except TimebaseError as error:
+                why = why or error.message
+            else:
+                found.append((middle, place.middle))
+                break
     return found, why
 
 
@@ -247,36 +250,35 @@ def _steps_by_load(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]
 
 
 def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]]) -> tuple[Timebase, list[Statement]]:
-    """The steps against the trigger's pulse; also its place, made better by their rate and by what they share."""
+    """The steps against the trigger's pulse; also its place, with the rate that they tell and the doubt they leave."""
     off_s = _off_s(scene, rough, wired)
-    if off_s is None:
-        return wired, [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+    near = _near(scene, wired)
+    seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind, 1.0)]
+    if near is None or not seen or off_s is None:
+        return wired, [Statement(Witness.STEPS, Verdict.SILENT, "no kind of edges has a clear step at each of them")]
     if abs(off_s) > ROUGH_S:
         said = f"the current puts the windows {1e3 * off_s:+.3g} ms from where the trigger's pulse does"
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
-    near = _near(scene, wired)
-    seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind)]
-    if near is None or not seen:
-        said = f"the windows are found roughly, {1e3 * off_s:+.2g} ms from where the trigger's pulse says"
-        return wired, [Statement(Witness.STEPS, Verdict.AGREES, said)]
-    jump = _jump([anchor for anchor in near.anchors if anchor.kind in seen], scene.clocks)
+    anchors = [anchor for anchor in near.anchors if anchor.kind in seen]
+    jump = _jump(anchors, scene.clocks)
     if jump:
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
     # Rate and place are told apart: the steps say how fast, the wire says where.
-    rated = scene.clocks.fit([*scene.syncs, *scattered(near.anchors)])
-    shifts_s = _shifts_s(scene, near, rated)
-    common_s = _common_s(shifts_s)
+    rates = scattered(anchors)
+    shifts_s = {
+        kind: near.shift_s(kind, scene.clocks.fit([*scene.syncs, *rates]), scene.clocks.period_s) for kind in seen
+    }
+    common_s, said = _common_s(shifts_s), _shifted(shifts_s)
     latency_s = math.sqrt(3) * max(sync.u_sample for sync in scene.syncs) * scene.clocks.period_s
     if abs(common_s) > LAG_S + latency_s:
-        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, _shifted(shifts_s))]
-    moved = common_s / scene.clocks.period_s if abs(common_s) > latency_s else 0.0
+        return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
+    late = common_s / scene.clocks.period_s if abs(common_s) > latency_s else 0.0
+    moved = late if len(seen) == len(_KINDS) else 0.0
     syncs = [
-        replace(sync, sample=sync.sample + moved, u_sample=math.hypot(sync.u_sample, moved / math.sqrt(3)))
+        replace(sync, sample=sync.sample + moved, u_sample=math.hypot(sync.u_sample, late / math.sqrt(3)))
         for sync in scene.syncs
     ]
-    return scene.clocks.fit([*syncs, *scattered(near.anchors)]), [
-        Statement(Witness.STEPS, Verdict.AGREES, _shifted(shifts_s))
-    ]
+    return scene.clocks.fit([*syncs, *rates]), [Statement(Witness.STEPS, Verdict.AGREES, said)]
 
 
 def _shifts_s(scene: _Scene, near: StepsFound, base: Timebase) -> dict[AnchorKind, float]:
@@ -307,12 +309,9 @@ def _near(scene: _Scene, wired: Timebase) -> StepsFound | None:
 
 
 def _common_s(shifts_s: dict[AnchorKind, float]) -> float:
-    """What the steps of both kinds are shifted by at least, to one side; 0 if they are not, or one kind is not seen, s.
-
-    One kind alone may be shifted by the board's own work.
-    """
+    """What the steps of all kinds that are seen are shifted by at least, to one side; 0 if to both sides, s."""
     least, largest = min(shifts_s.values()), max(shifts_s.values())
-    if len(shifts_s) < len(_KINDS) or least * largest <= 0:
+    if least * largest <= 0:
         return 0.0
     return min(least, largest, key=abs)
 

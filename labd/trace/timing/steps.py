@@ -104,10 +104,10 @@ class StepsFound:
     edges: Mapping[AnchorKind, int]
     base: Timebase | None
 
-    def sees(self, kind: AnchorKind) -> bool:
-        """Whether most edges of a kind have a clear step, all but a few of one sign."""
+    def sees(self, kind: AnchorKind, share: float = MOST) -> bool:
+        """Whether so large a share of the edges of a kind has a clear step of one sign."""
         signs = [math.copysign(1.0, r) for a, r in zip(self.anchors, self.rises, strict=True) if a.kind is kind]
-        return bool(signs) and max(signs.count(1.0), signs.count(-1.0)) >= MOST * self.edges[kind]
+        return bool(signs) and max(signs.count(1.0), signs.count(-1.0)) >= share * self.edges[kind]
 
     @property
     def whole(self) -> bool:
