@@ -394,8 +394,11 @@ class EdgeSource(Protocol):
         """
         ...
 
-    async def settle(self) -> None:
-        """Return once every edge that the device had seen before the call has been put into its watch."""
+    async def settle(self) -> int:
+        """Return the device's clock, in ticks, once every edge seen before the call has been put into its watch.
+
+        It was read by the device between the call and its return: no edge that it saw before is later than that.
+        """
         ...
 
     async def idle(self, pin: int, level: Level) -> None:

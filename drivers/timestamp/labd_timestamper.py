@@ -216,14 +216,16 @@ class Timestamper:
         if pin not in self._pulse_pins:
             raise DeviceError(f"{self._where}: pin {pin} puts out no pulses, {sorted(self._pulse_pins)} do")
 
-    async def settle(self) -> None:
-        """Return once every edge that the device had seen before the call is in its watch.
+    async def settle(self) -> int:
+        """Return the clock, in ticks, once every edge that the device had seen before the call is in its watch.
 
         Raises:
             EdgesLostError: some of them never came; the watches raise it too.
         """
-        if lost := await self._compare():
+        now, lost = await self._compare()
+        if lost:
             raise lost
+        return now
 
     async def check(self) -> None:
         """Talk to the device once. Raises `EdgesLostError` if edges were lost since it was last asked."""
@@ -278,13 +280,15 @@ class Timestamper:
         mask = sum(1 << pin for pin in self._watched())
         await self._ask(f"start {mask:#x}", f"ok start {mask:#x}")
 
-    async def _compare(self) -> EdgesLostError | None:
+    async def _compare(self) -> tuple[int, EdgesLostError | None]:
         """Compare the device's count of edges with ours; tell the watches of a difference and return it as an error.
 
         The answer comes behind all edges that were seen before it, so this also finds a last edge that got lost.
+        With it comes what the device's clock read when it answered, in ticks.
         """
         answer = await self._ask("status", "status ")
-        sequence, dropped = parse_status(answer.text, self._where)
+        status = parse_status(answer.text, self._where)
+        sequence, dropped = status.sequence, status.dropped
         lost = None
         if dropped != self._dropped:
             lost = EdgesLostError(f"{self._where}: dropped {dropped - self._dropped} edges")
@@ -295,7 +299,7 @@ class Timestamper:
         self._dropped = dropped
         if lost:
             self._fail_watches(lost)
-        return lost
+        return status.now_ticks, lost
 
     async def _ask(self, command: str, expected: str) -> _Answer:
         """Send one command and return its answer, which starts with `expected`.

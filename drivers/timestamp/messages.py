@@ -38,6 +38,21 @@ class Declaration:
     pulse_pins: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the device says of itself in answer to `status`.
+
+    Args:
+        sequence: Number that the next edge will have.
+        dropped: How many edges it has dropped since power-on.
+        now_ticks: Its clock, in ticks.
+    """
+
+    sequence: int
+    dropped: int
+    now_ticks: int
+
+
 def checked_text(line: bytes) -> str | None:
     """Return the text of a line whose CRC holds, else None.
 
@@ -58,11 +73,11 @@ def parse_edge(text: str) -> Edge | None:
     return Edge(pin=pin, level=level, ticks=ticks, sequence=sequence)
 
 
-def parse_status(answer: str, where: str) -> tuple[int, int]:
-    """Return the number that the next edge will have, and how many were dropped. Raises `ProtocolError`."""
+def parse_status(answer: str, where: str) -> Status:
+    """Parse the answer to `status`. Raises `ProtocolError`."""
     if (match := _STATUS.fullmatch(answer)) is None:
         raise ProtocolError(f"{where}: answered {answer!r} to 'status'")
-    return int(match[1]), int(match[2])
+    return Status(int(match[1]), int(match[2]), int(match[3]))
 
 
 def parse_declaration(answer: str, where: str) -> Declaration:

@@ -1,4 +1,7 @@
-"""One capture: the analyzer streams into a trace while the board works, and the trace is sealed whatever happens."""
+"""One capture: the analyzer streams into a trace while the board works, and the trace is sealed whatever happens.
+
+Both its ends are bracketed by the edge source's clock: see `labd.bench.stopping`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-
-import structlog
 
 from drivers.api import (
     CaptureRequest,
@@ -24,23 +25,23 @@ from drivers.api import (
     TriggerSource,
 )
 from labd.bench.clock import host_clock
+from labd.bench.edges import settled
 from labd.bench.failure import RunFailedError, within
 from labd.bench.keeping import recording
 from labd.bench.run import Run
 from labd.bench.shield import shielded
+from labd.bench.stopping import STOP_S, end_bracketed
 from labd.config import Measure, Timing
 from labd.errors import LabError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
-from labd.trace.journal import EdgeSeen, SyncPulse
+from labd.trace.journal import Bracket, EdgeSeen, SyncPulse
 from labd.trace.meta import Headroom, TraceMeta, Wiring
 from labd.trace.recorder import TraceRecorder
 from labd.trace.timing.edges import Polarity
 
 ARM_S = 10.0
 """Longest wait for a capture to be set up and armed, s."""
-STOP_S = 30.0
-"""Longest wait for the last samples after a stop, s."""
 PULSE_S = 10e-6
 """Width of a sync pulse where the trigger input asks for no longer one, s."""
 PULSE_MARGIN = 2.0
@@ -102,6 +103,7 @@ async def _streaming(
     """Let the analyzer stream into the recorder inside the block."""
     measure, _ = _wiring(run)
     stream: asyncio.Task[int] | None = None
+    unbracketed: LabError | DriverError | None = None
     try:
         await _arm(run, analyzer, setup, recorder, edges)
         stream = asyncio.create_task(
@@ -119,10 +121,15 @@ async def _streaming(
             reporter.cancel()
             await asyncio.wait({reporter})
     finally:
-        await shielded(end_stream(run, analyzer, stream), f"stop-{recorder.folder.name}")
+        unbracketed = await shielded(
+            end_bracketed(run, analyzer, stream, recorder, edges, period_s=setup.period_s),
+            f"stop-{recorder.folder.name}",
+        )
     if stream.cancelled():
         raise RunFailedError(Cause.INSTRUMENT_SILENT, f"the last samples did not come within {STOP_S:g} s")
     stream.result()
+    if unbracketed is not None:
+        raise unbracketed
 
 
 @asynccontextmanager
@@ -214,7 +221,9 @@ async def _arm(
     channel, sync_pin = measure.channel, timing.sync_pin
     async with within(ARM_S, Cause.INSTRUMENT_SILENT, "the capture was not started"):
         if sync_pin is None:
+            earliest = await settled(edges)
             await analyzer.arm(channel)
+            recorder.journal(Bracket(sample=0, earliest_ticks=earliest, latest_ticks=await settled(edges)))
             return
         taken = setup.trigger_input
         if taken is None:
@@ -222,7 +231,9 @@ async def _arm(
         async with run.bench.devices.trigger(measure.instrument, timing.instrument):
             await edges.idle(sync_pin, taken.active.opposite)  # first: on the way there the line may see an edge
             await analyzer.arm(channel)
+            earliest = await settled(edges)
             edge = await _pulse(edges, sync_pin, taken)
+    recorder.journal(Bracket(sample=0, earliest_ticks=earliest, latest_ticks=await settled(edges)))
     delay_s = setup.trigger_delay_max_s
     recorder.journal(
         SyncPulse(
@@ -249,33 +260,3 @@ async def _report(run: Run, recorder: TraceRecorder, setup: CaptureSetup) -> Non
     while True:
         run.report(samples=recorder.progress.samples, rate_hz=1.0 / setup.period_s)
         await asyncio.sleep(REPORT_S)
-
-
-async def end_stream(run: Run, analyzer: PowerAnalyzer, stream: asyncio.Task[int] | None) -> None:
-    """Stop the analyzer and wait for its last samples; what the stream raised stays in its task."""
-    measure, _ = _wiring(run)
-    stopped = False
-    if stream is None or not stream.done():
-        stopped = await _tell_stop(analyzer, measure.channel)
-    if stream is not None:
-        await asyncio.wait({stream}, timeout=STOP_S)
-        if not stream.done():
-            stream.cancel()
-            await asyncio.wait({stream})
-        if stream.cancelled() or stream.exception() is not None:  # a stream that broke off has ended nothing
-            stopped = await _tell_stop(analyzer, measure.channel)
-    if not stopped:
-        run.bench.devices.doubt(measure.instrument)
-
-
-async def _tell_stop(analyzer: PowerAnalyzer, channel: int) -> bool:
-    """Stop a capture; the second try finds a new connection where the first one broke."""
-    for _ in range(2):
-        try:
-            async with asyncio.timeout(ARM_S):
-                await analyzer.stop(channel)
-        except (DriverError, TimeoutError) as error:
-            structlog.get_logger().warning("capture_stop_failed", channel=channel, error=str(error))
-        else:
-            return True
-    return False

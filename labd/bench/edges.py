@@ -21,6 +21,17 @@ SETTLE_S = 5.0
 """Longest wait for an edge source to hand over what it has seen, s."""
 
 
+async def settled(source: EdgeSource) -> int:
+    """The source's clock, in ticks, once it has handed over all that it had seen.
+
+    Raises:
+        DriverError: it cannot answer, or has lost edges.
+        RunFailedError: it did not answer in time.
+    """
+    async with within(SETTLE_S, Cause.INSTRUMENT_SILENT, "the edge source did not hand over what it had seen"):
+        return await source.settle()
+
+
 class EdgeLog:
     """All edges of one board's timing pin since the watch began."""
 
@@ -52,8 +63,7 @@ class EdgeLog:
             RunFailedError: the source did not hand over its edges in time, or their time goes backwards.
         """
         self._raise_failure()
-        async with within(SETTLE_S, Cause.INSTRUMENT_SILENT, "the edge source did not hand over what it had seen"):
-            await self._source.settle()
+        await settled(self._source)
         self._raise_failure()
         with failing_as(Cause.INSTRUMENT_NONSENSE, TraceError):
             return hold_off(

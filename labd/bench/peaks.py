@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from drivers.api import Block, CaptureRequest, DriverError, LimitError, Peak, PeakMeter, Peaks, Quantity
-from labd.bench.capture import ARM_S, STOP_S, capture_request, end_stream, while_streaming
+from labd.bench.capture import ARM_S, capture_request, while_streaming
 from labd.bench.failure import RunFailedError, within
 from labd.bench.run import Run
 from labd.bench.shield import shielded
+from labd.bench.stopping import STOP_S, end_stream
 from labd.config import Measure
 from labd.errors import LabError
 from labd.model.causes import Cause

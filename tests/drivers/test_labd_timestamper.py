@@ -237,6 +237,15 @@ async def test_settling_brings_in_all_that_was_seen_and_finds_a_lost_last_edge(d
             await take(edges, 1)
 
 
+async def test_settling_tells_the_clock_of_the_device_at_its_answer(device: Device) -> None:
+    async with DRIVER.open(at(device)) as stamps, stamps.watch(frozenset({0})) as edges:
+        device.ticks = 5_000_000_000
+        device.edge(0, 1)
+        device.ticks += 7
+        assert await stamps.settle() == 5_000_000_007
+        assert (await take(edges, 1))[0].ticks == 5_000_000_000
+
+
 async def test_a_damaged_line_ends_every_watch_but_not_the_device(device: Device) -> None:
     async with DRIVER.open(at(device)) as stamps:
         async with stamps.watch(frozenset({0})) as edges:

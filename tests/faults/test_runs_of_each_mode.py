@@ -72,6 +72,26 @@ async def test_a_trace_says_who_measured_it_how_it_was_wired_and_when_that_was_c
         assert (meta.wiring.measure, meta.wiring.serial_port) == (board.supply.instrument, board.serial.port)
 
 
+async def test_both_ends_of_a_capture_lie_between_what_was_read_of_the_edge_sources_clock(tmp_path: Path) -> None:
+    async with bench_on_rack(tmp_path, speed=SPEED) as bench:
+        ending, run_id = await energy(bench)
+        assert ending == Ending()
+        folder = await trace_of(bench, run_id)
+        assert folder is not None
+        trace = Trace.open(folder)
+        begin, end = trace.brackets()
+        (pulse,) = trace.sync_pulses()
+        assert (begin.sample, end.sample) == (0, trace.rows)
+        assert begin.earliest_ticks <= pulse.ticks <= begin.latest_ticks
+        assert trace.meta.tick_rate_hz is not None
+        # The clocks differ by up to 100 ppm, and the trigger by up to a quarter of a sample.
+        true_end = pulse.ticks + (trace.rows * trace.meta.period_s) * trace.meta.tick_rate_hz
+        reach = (1 + 1e-4 * trace.rows) * trace.meta.period_s * trace.meta.tick_rate_hz
+        assert end.earliest_ticks - reach <= true_end <= end.latest_ticks + reach
+        last_edge = max(edge.ticks for trial in trace.trials() for edge in trial.edges)
+        assert last_edge < end.latest_ticks
+
+
 async def test_a_performance_run_measures_the_rate_that_the_energy_image_shows_the_rack(tmp_path: Path) -> None:
     async with bench_on_rack(tmp_path, speed=SPEED) as bench:
         ending, energy_run = await energy(bench)
