@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,6 +49,8 @@ class TimestamperOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: str = Field(min_length=1)
+    pulse_pins: tuple[int, ...] = CAPABILITY.pulse_pins
+    """Pins on which this device can put out pulses, where it has more than every one of its class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,14 @@ class Timestamper:
         self.clock_ppm = declared.clock_ppm
         self._pins = declared.pins
         self._pulse_pins = declared.pulse_pins
+
+    def need_pulse_pins(self, pins: frozenset[int]) -> None:
+        """Refuse a device that has not all of these pulse pins. Raises `ConnectError`."""
+        if missing := pins - self._pulse_pins:
+            raise ConnectError(
+                f"{self._where}: pins {sorted(missing)} put out no pulses, {sorted(self._pulse_pins)} do: correct "
+                "pulse_pins in lab.toml"
+            )
 
     @asynccontextmanager
     async def watch(self, pins: frozenset[int]) -> AsyncIterator[AsyncIterator[Edge]]:
@@ -351,23 +361,29 @@ class Timestamper:
 
 @asynccontextmanager
 async def open_timestamper(
-    port: str, *, answer_s: float = ANSWER_S, queue_limit: int = QUEUE_LIMIT
+    port: str,
+    *,
+    pulse_pins: frozenset[int] = frozenset(),
+    answer_s: float = ANSWER_S,
+    queue_limit: int = QUEUE_LIMIT,
 ) -> AsyncIterator[Timestamper]:
     """Connect to the device at `port`.
 
     Args:
         port: Path of its serial port.
+        pulse_pins: Pins that it must be able to put out pulses on, beside those of every device of its class.
         answer_s: Deadline of each of its answers.
         queue_limit: Edges kept for a watch whose reader does not come.
 
     Raises:
-        ConnectError: nothing is there, or no timestamper of this protocol version.
+        ConnectError: nothing is there, or no timestamper of this protocol version, or one with fewer pulse pins.
     """
     async with open_port(port, 115200) as line:  # a USB device: the rate does not matter
         device = Timestamper(line, port, answer_s=answer_s, queue_limit=queue_limit)
         listener = asyncio.create_task(device.listen(), name=f"timestamper {port}")
         try:
             await device.handshake()
+            device.need_pulse_pins(pulse_pins)
             yield device
         finally:
             listener.cancel()
@@ -384,12 +400,12 @@ class TimestamperDriver:
     options: type[BaseModel] = TimestamperOptions
 
     def capability(self, options: TimestamperOptions) -> Capability:
-        """Return what every device of the class guarantees."""
-        return Capability(edges=CAPABILITY)
+        """Return what every device of the class guarantees, and the pulse pins that this one is said to have."""
+        return Capability(edges=replace(CAPABILITY, pulse_pins=options.pulse_pins))
 
     def open(self, options: TimestamperOptions) -> AbstractAsyncContextManager[Timestamper]:
         """Connect and check the protocol's version. Raises `ConnectError`."""
-        return open_timestamper(options.port)
+        return open_timestamper(options.port, pulse_pins=frozenset(options.pulse_pins))
 
 
 DRIVER = TimestamperDriver()

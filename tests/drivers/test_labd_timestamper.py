@@ -237,6 +237,16 @@ async def test_settling_brings_in_all_that_was_seen_and_finds_a_lost_last_edge(d
             await take(edges, 1)
 
 
+async def test_pulse_pins_that_the_lab_counts_on_are_declared_or_the_device_is_refused(device: Device) -> None:
+    options = TimestamperOptions(port=device.path, pulse_pins=(13, 14, 15))
+    able = DRIVER.capability(options).edges
+    assert able is not None
+    assert able.pulse_pins == (13, 14, 15)
+    with pytest.raises(ConnectError, match=r"pins \[13\] put out no pulses, \[14, 15\] do: correct pulse_pins"):
+        async with DRIVER.open(options):
+            pass
+
+
 async def test_settling_tells_the_clock_of_the_device_at_its_answer(device: Device) -> None:
     async with DRIVER.open(at(device)) as stamps, stamps.watch(frozenset({0})) as edges:
         device.ticks = 5_000_000_000
