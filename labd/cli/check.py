@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from drivers.api import AnalyzerCapability, Capability, EdgeCapability, Quantity, SupplyCapability
 from labd.benchmarks import Mode
 from labd.cli.table import Exit, counted, print_json, print_table, quantity, remarks
-from labd.config import Board, Health, Keep, LabConfig, Queue, ReservationRules, Store, trigger_wires
+from labd.config import Board, Health, Keep, LabConfig, Load, Queue, ReservationRules, Store, load_wires, trigger_wires
 from labd.config.reading import Inspection, inspect
 from labd.errors import ConfigError, Fault, LabError
 from labd.keep.s3 import open_archive
@@ -69,6 +69,7 @@ def _document(path: Path, seen: Inspection) -> dict[str, Any]:
         "warnings": [_fault(warning) for warning in seen.warnings],
         "config": _config(seen.config) if seen.config is not None else None,
         "trigger_wires": _triggers(seen),
+        "load_wires": _loads(seen),
         "capabilities": _CAPABILITIES.dump_python(dict(seen.capabilities), mode="json"),
     }
 
@@ -88,6 +89,14 @@ def _triggers(seen: Inspection) -> list[dict[str, Any]]:
     ]
 
 
+def _loads(seen: Inspection) -> list[dict[str, Any]]:
+    wires = load_wires(seen.config.board) if seen.config is not None else ()
+    return [
+        {"source": wire.source, "pin": wire.pin, "board": wire.board, "ohm": wire.ohm, "words": wire.words}
+        for wire in wires
+    ]
+
+
 def _config(config: LabConfig) -> dict[str, Any]:
     document = config.model_dump(mode="json")
     document["store"]["database_url"] = database_address(config)
@@ -103,6 +112,7 @@ def _print(path: Path, seen: Inspection) -> None:
         _print_lab(seen.config)
         _print_boards(seen.config)
         _print_triggers(seen.config, seen)
+        _print_loads(seen.config)
         _print_facts(seen.config)
         _print_instruments(seen.config, seen)
     _print_faults(path, "fault", seen.faults)
@@ -217,6 +227,7 @@ def _board_row(board: Board) -> tuple[str, ...]:
         sync = f", sync pin {timing.sync_pin}" if timing.sync_pin is not None else ""
         timed = (
             f"{timing.instrument} pin {timing.pin}, {timing.edge}, {timing.method}, pulse {timing.pulse_us:g} µs{sync}"
+            f"{_load_words(timing.load)}"
         )
     return (
         board.id,
@@ -232,10 +243,20 @@ def _board_row(board: Board) -> tuple[str, ...]:
     )
 
 
+def _load_words(load: Load | None) -> str:
+    return "" if load is None else f", load of {load.ohm:g} Ω ±{load.tolerance_percent:g} % on pin {load.pin}"
+
+
 def _print_triggers(config: LabConfig, seen: Inspection) -> None:
     """What to wire between timestampers and trigger inputs."""
     if wires := trigger_wires(config.board, seen.capabilities):
         print_table(counted(len(wires), "trigger wire"), ("what to wire",), [(wire.words,) for wire in wires])
+
+
+def _print_loads(config: LabConfig) -> None:
+    """What to wire between timestampers and the supplies of boards."""
+    if wires := load_wires(config.board):
+        print_table(counted(len(wires), "sync load"), ("what to wire",), [(wire.words,) for wire in wires])
 
 
 def _print_facts(config: LabConfig) -> None:

@@ -18,6 +18,7 @@ from labd.config.models import (
     Lab,
     LabConfig,
     Limits,
+    Load,
     Measure,
     Mqtt,
     Queue,
@@ -29,11 +30,13 @@ from labd.config.models import (
     User,
 )
 from labd.config.sharing import resources_of, supply_resource
+from labd.config.sync_load import Burst, burst, load_wires
 from labd.config.triggers import trigger_wires
 
 __all__ = [
     "EMBEDDED",
     "Board",
+    "Burst",
     "Firmware",
     "Flash",
     "Health",
@@ -45,6 +48,7 @@ __all__ = [
     "LabConfig",
     "Limits",
     "LiveConfig",
+    "Load",
     "Measure",
     "Mqtt",
     "Queue",
@@ -54,6 +58,8 @@ __all__ = [
     "Supply",
     "Timing",
     "User",
+    "burst",
+    "load_wires",
     "resources_of",
     "supply_resource",
     "trigger_wires",

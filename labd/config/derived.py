@@ -84,6 +84,7 @@ def _of_timing(board: Board, capabilities: Mapping[str, Capability]) -> Iterator
         return
     yield "timing.method", timing.method
     yield "timing.synced", timing.sync_pin is not None
+    yield "timing.load", timing.load is not None
     able = capabilities.get(timing.instrument)
     if able is None:
         return

@@ -213,6 +213,19 @@ class Measure(Model):
     """None: the board's current limit picks the range."""
 
 
+class Load(Model):
+    """A resistor that a pulse pin of the timestamper switches across the board's supply: the sync load."""
+
+    pin: int = Field(ge=0)
+    """Pin of the same instrument that switches it: on while the pin is high."""
+    ohm: float = Field(gt=0)
+    """Its value with all that is in series with it, Ω."""
+    tolerance_percent: float = Field(default=5.0, ge=0, le=50)
+    """Half width of the error of that value, %."""
+    switch_us: float = Field(default=2.0, ge=0)
+    """Longest time from the pin's edge to the step of the current, µs."""
+
+
 class Timing(Model):
     """How the timing pin is seen."""
 
@@ -226,6 +239,8 @@ class Timing(Model):
     """Edges closer than this to the one before are ringing, µs."""
     sync_pin: int | None = None
     """Pin of the same instrument whose pulse starts the analyzer's capture; None if not wired."""
+    load: Load | None = None
+    """The sync load, whose steps any analyzer sees; None if not wired."""
 
 
 DEFAULT_BAUD = {Mode.PERFORMANCE: 115200, Mode.ENERGY: 9600}

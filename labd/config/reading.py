@@ -10,7 +10,7 @@ from pathlib import Path
 from drivers.api import Capability, driver_loaders
 from labd.config import endpoints
 from labd.config.archiving import check_archive, warn_archive
-from labd.config.devices import Drivers, Known, check_board_drivers, known_instruments
+from labd.config.devices import Drivers, check_board_drivers, known_instruments
 from labd.config.facts import check_facts
 from labd.config.findings import Finding
 from labd.config.keeping import check_keep, warn_keep
@@ -20,6 +20,7 @@ from labd.config.places import Places, key_text, syntax_fault
 from labd.config.serving import check_health, check_queue, check_reservations, warn_health
 from labd.config.shape import Parts, shape
 from labd.config.sharing import check_sharing, warn_sharing
+from labd.config.sync_load import check_loads, warn_loads
 from labd.config.triggers import check_trigger_levels
 from labd.config.wiring import Rack, check_board
 from labd.errors import ConfigError, Fault
@@ -85,20 +86,20 @@ def inspect(path: Path, drivers: Drivers | None = None) -> Inspection:
     parts = _resolved(parts, path.resolve().parent)
     drivers = driver_loaders() if drivers is None else drivers
     known = known_instruments(parts.instruments, drivers, found)
-    _check(parts, known, drivers, found)
+    rack = Rack({**dict.fromkeys(parts.instrument_ids), **known})
+    _check(parts, rack, drivers, found)
     places = Places(text)
     capabilities = {name: each.capability for name, each in known.items() if each is not None}
     return Inspection(
         config=None if found else parts.config(),
         faults=_placed(found, places),
-        warnings=_placed(_warn(parts), places) if not found else (),
+        warnings=_placed(_warn(parts, rack), places) if not found else (),
         capabilities=capabilities,
         instruments=tuple(each for each in parts.instruments.values() if each.id in capabilities),
     )
 
 
-def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, found: list[Finding]) -> None:
-    rack = Rack({**dict.fromkeys(parts.instrument_ids), **known})
+def _check(parts: Parts, rack: Rack, drivers: Drivers, found: list[Finding]) -> None:
     if parts.lab is not None:
         found += endpoints.check_lab(parts.lab)
     if parts.mqtt is not None:
@@ -123,10 +124,11 @@ def _check(parts: Parts, known: Mapping[str, Known | None], drivers: Drivers, fo
         found += check_facts(board, ("board", index))
     found += check_sharing(parts.boards, parts.instruments)
     found += check_trigger_levels(parts.boards, rack)
+    found += check_loads(parts.boards, rack)
     found += endpoints.check_firmware(parts.firmware, parts.boards)
 
 
-def _warn(parts: Parts) -> list[Finding]:
+def _warn(parts: Parts, rack: Rack) -> list[Finding]:
     found: list[Finding] = []
     if parts.http is not None:
         found += endpoints.warn_http(parts.http)
@@ -138,6 +140,7 @@ def _warn(parts: Parts) -> list[Finding]:
         found += warn_health(parts.health, parts.boards, parts.firmware)
     found += warn_users(parts.users)
     found += warn_sharing(parts.boards)
+    found += warn_loads(parts.boards, rack)
     if not parts.boards:
         found.append(Finding(("board",), "the lab has no boards", "add a [[board]]"))
     return found + list(endpoints.warn_firmware(parts.firmware, parts.boards))

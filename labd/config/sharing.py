@@ -19,12 +19,12 @@ _Uses = Callable[[Board], Iterator[tuple[KeyPath, str]]]
 def resources_of(board: Board) -> frozenset[str]:
     """Names of all that only one board can have at a time, and that this one has while it is in use.
 
-    Its serial port, the channels and the pin that it is wired to, its flash probe, and what `resources` names.
+    Its serial port, the channels and the pins that it is wired to, its flash probe, and what `resources` names.
     """
     held = {supply_resource(board), *board.resources}
     if board.measure is not None:
         held.add(_channel(board.measure.instrument, board.measure.channel))
-    held |= {use for uses in (_ports, _timing_pins, _flashers) for _, use in uses(board)}
+    held |= {use for uses in (_ports, _timing_pins, _load_pins, _flashers) for _, use in uses(board)}
     return frozenset(held)
 
 
@@ -38,13 +38,14 @@ def _channel(instrument: str, channel: int) -> str:
 
 
 def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrument]) -> list[Finding]:
-    """Look for two boards on one id, port, channel or pin, and for a pin that is a timing and a sync pin at once."""
+    """Look for two boards on one id, port, channel or pin, and for a pin that serves as two things at once."""
     found = list(_same_ids(boards))
     rules: tuple[tuple[_Uses, str], ...] = (
         (_ports, "give each board its own port"),
         (_supply_channels, "feed each board from its own channel"),
         (_measure_channels, "measure each board on its own channel"),
         (_timing_pins, "wire each board to its own timing pin"),
+        (_load_pins, "switch each board's load by its own pulse pin"),
         (_flashers, "give each board its own probe: with the same options it is the same one"),
     )
     for uses, remedy in rules:
@@ -58,7 +59,24 @@ def check_sharing(boards: Mapping[int, Board], instruments: Mapping[int, Instrum
         if board.timing is not None and (board.timing.instrument, board.timing.pin) in sync:
             message = f"pin {board.timing.pin} of {board.timing.instrument} is a sync pin too"
             found.append(Finding(("board", index, "timing", "pin"), message, "use different pins for timing and sync"))
-    return found
+    return found + list(_loads_on_other_pins(boards))
+
+
+def _loads_on_other_pins(boards: Mapping[int, Board]) -> Iterator[Finding]:
+    """A load's pin that is the timing or the sync pin of another board."""
+    timed = [(board.id, board.timing) for board in boards.values() if board.timing is not None]
+    for index, board in boards.items():
+        timing = board.timing
+        if timing is None or timing.load is None:
+            continue
+        pin, source = timing.load.pin, timing.instrument
+        for owner, other in timed:
+            if owner == board.id or other.instrument != source or pin not in (other.pin, other.sync_pin):
+                continue
+            what = "timing" if pin == other.pin else "sync"
+            message = f"pin {pin} of {source} is the {what} pin of board {owner}"
+            yield Finding(("board", index, "timing", "load", "pin"), message, "use another pulse pin for the load")
+            break
 
 
 def warn_sharing(boards: Mapping[int, Board]) -> Iterator[Finding]:
@@ -115,6 +133,11 @@ def _measure_channels(board: Board) -> Iterator[tuple[KeyPath, str]]:
 def _timing_pins(board: Board) -> Iterator[tuple[KeyPath, str]]:
     if board.timing is not None:
         yield ("timing", "pin"), f"timing pin {board.timing.pin} of {board.timing.instrument}"
+
+
+def _load_pins(board: Board) -> Iterator[tuple[KeyPath, str]]:
+    if board.timing is not None and board.timing.load is not None:
+        yield ("timing", "load", "pin"), f"load pin {board.timing.load.pin} of {board.timing.instrument}"
 
 
 def _flashers(board: Board) -> Iterator[tuple[KeyPath, str]]:

@@ -59,6 +59,15 @@ def test_json_carries_the_lab_and_what_its_instruments_can_do() -> None:
     assert document["capabilities"]["stamps-1"]["edges"]["pulse_pins"] == [14, 15]
     (wire,) = document["trigger_wires"]
     assert (wire["source"], wire["pin"], wire["analyzer"], wire["active"]) == ("stamps-1", 15, "psu-1", "low")
+    (load,) = document["load_wires"]
+    assert (load["source"], load["pin"], load["board"], load["ohm"]) == ("stamps-1", 14, "l4r5zi-1", 150)
+
+
+def test_the_tables_say_how_a_load_is_wired() -> None:
+    result = CliRunner().invoke(APP, [str(ROOT / "lab.toml")], terminal_width=200, env={"COLUMNS": "200"})
+    words = " ".join(result.stdout.split())
+    assert "load of 150 Ω ±5 % on pin 14" in words
+    assert "stamps-1 pin 14, high, switches 150 Ω across the supply of l4r5zi-1, behind the analyzer" in words
 
 
 def test_json_carries_the_faults() -> None:

@@ -65,10 +65,14 @@ ANY_TRIGGER = {TriggerSource.IMMEDIATE, TriggerSource.EXTERNAL}
 
 
 def analyzer(
-    period_s: float, methods: set[EdgeMethod], triggers: set[TriggerSource], taken: TriggerInput | None = None
+    period_s: float,
+    methods: set[EdgeMethod],
+    triggers: set[TriggerSource],
+    taken: TriggerInput | None = None,
+    noise_a: float = 1e-5,
 ) -> AnalyzerCapability:
     return AnalyzerCapability(
-        ranges={Quantity.CURRENT: (Accuracy(0.1, 3e-4, 1e-5, 1e-6), Accuracy(3.0, 3e-4, 3e-4, 1e-5))},
+        ranges={Quantity.CURRENT: (Accuracy(0.1, 3e-4, 1e-5, 1e-6), Accuracy(3.0, 3e-4, 3e-4, noise_a))},
         sample=SampleKind.MEAN,
         period_min_s=period_s,
         period_step_s=period_s,
@@ -85,11 +89,11 @@ def analyzer(
 SUPPLY = SupplyCapability(
     channels=(1, 2, 3, 4), voltage_max_v=20.0, current_max_a=3.0, watchdog_s=(1.0, 3600.0), source="tests"
 )
-EDGES = EdgeCapability(pins=tuple(range(16)), pulse_pins=(15,), pulse_min_s=1e-6, clock_ppm=50.0, source="tests")
+EDGES = EdgeCapability(pins=tuple(range(16)), pulse_pins=(14, 15), pulse_min_s=1e-6, clock_ppm=50.0, source="tests")
 
 
-def psu(name: str, taken: TriggerInput | None) -> PaperDriver:
-    able = Capability(supply=SUPPLY, analyzer=analyzer(204.8e-6, set(), ANY_TRIGGER, taken))
+def psu(name: str, taken: TriggerInput | None, *, period_s: float = 204.8e-6, noise_a: float = 1e-5) -> PaperDriver:
+    able = Capability(supply=SUPPLY, analyzer=analyzer(period_s, set(), ANY_TRIGGER, taken, noise_a))
     return PaperDriver(name, {Role.SUPPLY, Role.ANALYZER}, AddressOptions, able)
 
 
@@ -98,6 +102,9 @@ PAPER = (
     psu("paper-high-psu", TriggerInput(Level.HIGH, 1e-6, "tests")),
     psu("paper-slow-psu", TriggerInput(Level.LOW, 2.0, "tests")),
     psu("paper-mute-psu", None),
+    psu("paper-noisy-psu", LOW_PULSE, noise_a=1e-3),
+    psu("paper-slow-log-psu", LOW_PULSE, period_s=20e-3),
+    psu("paper-slowest-log-psu", LOW_PULSE, period_s=50e-3),
     PaperDriver(
         "paper-scope",
         {Role.ANALYZER},
