@@ -31,10 +31,12 @@ from labd.bench.keeping import recording
 from labd.bench.run import Run
 from labd.bench.shield import shielded
 from labd.bench.stopping import STOP_S, end_bracketed
-from labd.config import Measure, Timing
+from labd.bench.sync_load import SyncLoad, sync_load
+from labd.config import Load, Measure, Timing
 from labd.errors import LabError
 from labd.model.causes import Cause
 from labd.model.states import RunStep
+from labd.trace import meta as trace_meta
 from labd.trace.journal import Bracket, EdgeSeen, SyncPulse
 from labd.trace.meta import Headroom, TraceMeta, Wiring
 from labd.trace.recorder import TraceRecorder
@@ -51,15 +53,21 @@ REPORT_S = 0.5
 
 
 class Capture:
-    """A capture that runs: what it records to, and whether the analyzer still streams."""
+    """A capture that runs: what it records to, whether the analyzer still streams, and the load that is seen in it."""
 
-    def __init__(self, recorder: TraceRecorder, stream: asyncio.Task[int]) -> None:
+    def __init__(self, recorder: TraceRecorder, stream: asyncio.Task[int], load: SyncLoad | None) -> None:
         self.recorder = recorder
         self._stream = stream
+        self._load = load
 
     def journal_edge(self, edge: Edge) -> None:
         """Write down an edge as it comes."""
         self.recorder.journal(EdgeSeen.of(edge))
+
+    async def pulse_load(self) -> None:
+        """Let the sync load pulse while the board idles, if one is wired. Raises as `SyncLoad.pulse` does."""
+        if self._load is not None:
+            await self._load.pulse()
 
     def check(self) -> None:
         """Raise what ended the stream, if it has ended before its time."""
@@ -82,7 +90,7 @@ async def capturing(
         request: What to ask of the analyzer.
         headroom: What is known of the peaks; None if nothing is.
     """
-    measure, _ = _wiring(run)
+    measure, timing = _wiring(run)
     devices = run.bench.devices
     analyzer = await devices.analyzer(measure.instrument)
     identity = (await devices.instrument(measure.instrument)).identity
@@ -91,14 +99,23 @@ async def capturing(
     meta = _meta(run, setup, edges, identity).model_copy(update={"headroom": headroom})
     async with recording(meta, run.bench.database, run.bench.traces_dir) as recorder:
         run.trace = recorder.folder
-        async with _streaming(run, analyzer, setup, recorder, edges) as capture:
+        async with (
+            sync_load(edges, timing, recorder, setup.period_s) as load,
+            _streaming(run, analyzer, setup, recorder, edges, load=load) as capture,
+        ):
             yield capture
         await run.enter(RunStep.SEAL)
 
 
 @asynccontextmanager
 async def _streaming(
-    run: Run, analyzer: PowerAnalyzer, setup: CaptureSetup, recorder: TraceRecorder, edges: EdgeSource
+    run: Run,
+    analyzer: PowerAnalyzer,
+    setup: CaptureSetup,
+    recorder: TraceRecorder,
+    edges: EdgeSource,
+    *,
+    load: SyncLoad | None,
 ) -> AsyncIterator[Capture]:
     """Let the analyzer stream into the recorder inside the block."""
     measure, _ = _wiring(run)
@@ -109,7 +126,7 @@ async def _streaming(
         stream = asyncio.create_task(
             analyzer.stream(measure.channel, recorder.sink), name=f"stream-{recorder.folder.name}"
         )
-        capture = Capture(recorder, stream)
+        capture = Capture(recorder, stream, load)
         reporter = asyncio.create_task(_report(run, recorder, setup), name=f"report-{recorder.folder.name}")
         try:
             async with while_streaming(stream):
@@ -205,11 +222,19 @@ def _meta(run: Run, setup: CaptureSetup, edges: EdgeSource, instrument: Identity
         tick_clock_ppm=edges.clock_ppm,
         trigger=TriggerSource.IMMEDIATE if timing.sync_pin is None else TriggerSource.EXTERNAL,
         sync_pin=timing.sync_pin,
+        sync_load=None if timing.load is None else _declared(timing.load),
         supply_voltage_v=run.supply_voltage_v,
         firmware_sha256=run.firmware_sha256,
         labd_version=version("labd"),
         started_at=now,
         host_clock=host_clock(),
+    )
+
+
+def _declared(load: Load) -> trace_meta.SyncLoad:
+    """The load as the trace keeps it."""
+    return trace_meta.SyncLoad(
+        pin=load.pin, ohm=load.ohm, tolerance=load.tolerance_percent / 100, switch_s=load.switch_us * 1e-6
     )
 
 

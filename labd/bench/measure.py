@@ -120,9 +120,11 @@ async def _energy(run: Run, dut: DutSession) -> None:
         await run.enter(RunStep.MEASURE, inferences=pace.inferences)
         async with capturing(run, source, fit.request, fit.headroom) as capture:
             with edges.journalled(capture.journal_edge):
+                await capture.pulse_load()
                 for number in range(run.plan.trials):
                     capture.check()
                     await _EnergyTrial(run, dut, edges, capture, source.tick_rate_hz).measure(number, pace)
+                    await capture.pulse_load()
 
 
 @dataclass(frozen=True, slots=True)
