@@ -48,6 +48,7 @@ class BoardFault(StrEnum):
     LOST_EDGE = "lost_edge"  # the closing edge of a window does not reach the timestamper
     EXTRA_EDGE = "extra_edge"  # a third edge inside the window reaches the timestamper
     GARBAGE = "garbage"  # noise between the lines of its UART
+    LOAD_STUCK = "load_stuck"  # the switch of its sync load does nothing
 
 
 @dataclass(frozen=True, slots=True)

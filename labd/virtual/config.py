@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
@@ -68,12 +69,26 @@ class TimingWire(Model):
     pin: int = Field(ge=0)
 
 
+class LoadWire(Model):
+    """The sync load: a resistor across the board's supply, on while a timestamper's pulse pin is high."""
+
+    timestamper: Name
+    pin: int = Field(ge=0)
+    ohm: float = Field(gt=0)
+    """Its nominal value, Ω."""
+    tolerance_percent: float = Field(default=5.0, ge=0, le=50)
+    """Half width of its error, %: drawn rectangular."""
+    switch_us: float = Field(default=2.0, ge=0)
+    """Longest delay of its switch, µs: drawn rectangular from 0."""
+
+
 class RackBoard(Model):
     """A board and its wires."""
 
     id: Name
     supply: SupplyWire
     timing: TimingWire | None = None
+    load: LoadWire | None = None
     tags: tuple[str, ...] = ()
     voltage_v: float = Field(default=3.0, gt=0)
     limits: Limits = Limits(voltage_max_v=3.6, current_max_a=0.1)
@@ -103,21 +118,13 @@ class RackConfig(Model):
         stampers = {stamper.id: stamper for stamper in self.timestamper}
         wires: list[str] = []
         for board in self.board:
-            if board.supply.analyzer not in analyzers:
-                raise ValueError(f"board {board.id}: there is no analyzer {board.supply.analyzer!r}")
-            wires.append(f"channel {board.supply.channel} of {board.supply.analyzer}")
-            if board.timing:
-                stamper = stampers.get(board.timing.timestamper)
-                if stamper is None:
-                    raise ValueError(f"board {board.id}: there is no timestamper {board.timing.timestamper!r}")
-                if board.timing.pin >= stamper.pins or board.timing.pin in stamper.pulse_pins:
-                    raise ValueError(f"board {board.id}: pin {board.timing.pin} of {stamper.id} is not an input")
-                wires.append(f"pin {board.timing.pin} of {stamper.id}")
+            wires += _board_wires(board, analyzers, stampers)
         for stamper in self.timestamper:
             if unknown := set(stamper.triggers) - analyzers:
                 raise ValueError(f"timestamper {stamper.id}: there is no analyzer {sorted(unknown)[0]!r}")
             if stamper.triggers and stamper.trigger_pin not in stamper.pulse_pins:
                 raise ValueError(f"timestamper {stamper.id}: pin {stamper.trigger_pin} puts out no pulses")
+            wires += [f"pin {stamper.trigger_pin} of {stamper.id}"] * bool(stamper.triggers)
         for analyzer in self.analyzer:
             if not any(board.supply.analyzer == analyzer.id for board in self.board):
                 raise ValueError(f"analyzer {analyzer.id}: no board is wired to it")
@@ -133,6 +140,26 @@ class RackConfig(Model):
     def in_folder(self, directory: Path) -> RackConfig:
         """The same rack in another folder."""
         return self.model_copy(update={"rack": self.rack.model_copy(update={"dir": directory})})
+
+
+def _board_wires(board: RackBoard, analyzers: Set[str], stampers: Mapping[str, Stamper]) -> Iterator[str]:
+    """The far ends of a board's wires, in words. Raises `ValueError` if one is not there."""
+    if board.supply.analyzer not in analyzers:
+        raise ValueError(f"board {board.id}: there is no analyzer {board.supply.analyzer!r}")
+    yield f"channel {board.supply.channel} of {board.supply.analyzer}"
+    if board.timing:
+        stamper = stampers.get(board.timing.timestamper)
+        if stamper is None:
+            raise ValueError(f"board {board.id}: there is no timestamper {board.timing.timestamper!r}")
+        if board.timing.pin >= stamper.pins or board.timing.pin in stamper.pulse_pins:
+            raise ValueError(f"board {board.id}: pin {board.timing.pin} of {stamper.id} is not an input")
+        yield f"pin {board.timing.pin} of {stamper.id}"
+    if board.load:
+        if board.timing is None or board.load.timestamper != board.timing.timestamper:
+            raise ValueError(f"board {board.id}: load and timing are not on one timestamper")
+        if board.load.pin not in stampers[board.load.timestamper].pulse_pins:
+            raise ValueError(f"board {board.id}: pin {board.load.pin} puts out no pulses")
+        yield f"pin {board.load.pin} of {board.load.timestamper}"
 
 
 def load_rack(path: Path) -> RackConfig:

@@ -52,6 +52,7 @@ def lab_toml(config: RackConfig, endpoints: Endpoints) -> str:
     ]
     sections += [
         f'[[instrument]]\nid = {_text(name)}\ndriver = "labd-timestamper"\nport = {_text(port)}\n'
+        f"pulse_pins = {_pulse_pins(config, name)}\n"
         for name, port in endpoints.timestampers.items()
     ]
     sections += [_board(config, board, endpoints.boards[board.id]) for board in config.board]
@@ -75,13 +76,27 @@ def _board(config: RackConfig, board: RackBoard, endpoint: BoardEndpoint) -> str
         sync = f", sync_pin = {stamper.trigger_pin}" if wire.analyzer in stamper.triggers else ""
         lines.append(
             f'timing = {{ instrument = {_text(stamper.id)}, pin = {board.timing.pin}, edge = "falling", '
-            f'hold_us = 50, pulse_us = 10, method = "timestamped"{sync} }}'
+            f'hold_us = 50, pulse_us = 10, method = "timestamped"{sync}{_load(board)} }}'
         )
     lines += [
         f"serial = {{ port = {_text(endpoint.serial)}, baud = {{ performance = 115200, energy = 9600 }} }}",
         f'flash = {{ driver = "openocd", address = "127.0.0.1:{endpoint.probe_port}" }}',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _load(board: RackBoard) -> str:
+    wire = board.load
+    if wire is None:
+        return ""
+    return (
+        f", load = {{ pin = {wire.pin}, ohm = {wire.ohm}, tolerance_percent = {wire.tolerance_percent}, "
+        f"switch_us = {wire.switch_us} }}"
+    )
+
+
+def _pulse_pins(config: RackConfig, timestamper: str) -> list[int]:
+    return next(list(stamper.pulse_pins) for stamper in config.timestamper if stamper.id == timestamper)
 
 
 def _channels(config: RackConfig, analyzer: str) -> list[int]:

@@ -67,6 +67,7 @@ N6781A = ModuleSpec(
 _WATCH_S = 0.02
 _WATCH_HOST_MIN_S = 0.005
 _FETCH_MAX = 1_000_000
+_LATE_S = 10e-3
 NO_READING = 9.91e37
 """What stands for a reading that there is not (SCPI-1999 volume 1, 7.2.1.5): all that `MEAS` answers, and the last
 record of each fetch, with the fault of that name."""
@@ -103,7 +104,7 @@ class N6705C:
             reset=self._reset,
             trigger=lambda: self._hear_trigger("BUS", clock.now()),
         )
-        self._line = TriggerLine(lambda fell_s: self._hear_trigger("EXT", fell_s))
+        self._line = TriggerLine(self._hear_input)
         self._server = ScpiServer(self._device, heard=self._note_message, seed=seed)
         self._add_commands()
 
@@ -155,6 +156,10 @@ class N6705C:
     def _note_message(self) -> None:
         self._check_watchdog()
         self._heard_s = self._clock.now()
+
+    def _hear_input(self, fell_s: float) -> None:
+        late_s = _LATE_S if Fault.LATE_TRIGGER in self.faults else 0.0
+        self._hear_trigger("EXT", fell_s + late_s)
 
     def _hear_trigger(self, source: str, at_s: float) -> None:
         for channel in self._channels.values():
@@ -345,6 +350,8 @@ class N6705C:
         replies: list[bytes] = []
         self._line.look(self._clock.now())
         for channel in self._chosen(chosen):
+            if Fault.LOST_SAMPLES in self.faults:
+                channel.drop_once()
             records, lost = channel.fetch(count, overwritten=Fault.FIFO_OVERFLOW in self.faults)
             if lost:
                 self._device.push_error(-230)

@@ -23,6 +23,8 @@ NOISE_PERIOD_S = 204.8e-6
 """The period for which a module's noise is stated; over longer ones it averages out as white noise does."""
 FIFO_S = 20.0
 KEPT_SWITCHINGS = 256
+_DROP_AFTER_S = 0.5
+_DROPPED = 50
 OVERRANGE = 1.02
 """A range reads to 2 % above its name: the 3 A range ends at 3.06 A."""
 
@@ -103,6 +105,7 @@ class _Log:
     settings: LogSettings
     errors: AnalyzerErrors
     rng: np.random.Generator
+    dropped: bool = False
     initiated_s: float = 0.0
     started_s: float = 0.0
     read: int = 0
@@ -367,6 +370,13 @@ class Channel:
         """End the log and drop what is in its FIFO."""
         self._running = None
         self._state = LogState.IDLE
+
+    def drop_once(self) -> None:
+        """Let a log that has run for a while lose some records, once, before the next fetch."""
+        log = self._running
+        if log is not None and not log.dropped and log.read * log.settings.period_s >= _DROP_AFTER_S:
+            log.read += _DROPPED
+            log.dropped = True
 
     def fetch(self, most: int, *, overwritten: bool) -> tuple[npt.NDArray[np.float32], bool]:
         """Take at most `most` records from the FIFO.

@@ -21,7 +21,7 @@ import structlog
 
 from labd.errors import ConfigError, NotFoundError
 from labd.virtual.board import Board, BoardEdge, BoardFault
-from labd.virtual.config import RackBoard, RackConfig, Stamper
+from labd.virtual.config import LoadWire, RackBoard, RackConfig, Stamper
 from labd.virtual.control import (
     BoardsRequest,
     BoardState,
@@ -39,6 +39,7 @@ from labd.virtual.n6705c import N6705C
 from labd.virtual.openocd import OpenOcd, OpenOcdFault
 from labd.virtual.scpi_server import Fault as AnalyzerFault
 from labd.virtual.scpi_server import background
+from labd.virtual.sync_load import SyncLoad
 from labd.virtual.timestamper import Timestamper, TimestamperFault
 from labd.virtual.truth import Truth
 from labd.virtual.world import RackClock
@@ -75,6 +76,8 @@ class VirtualRack:
         self.seats: dict[str, Seat] = {}
         self.analyzers: dict[str, N6705C] = {}
         self.timestampers: dict[str, Timestamper] = {}
+        self.loads: dict[str, SyncLoad] = {}
+        """The sync loads, by the ids of their boards."""
         self._open = AsyncExitStack()
 
     @property
@@ -108,7 +111,7 @@ class VirtualRack:
                 await self._add_board(board, opening)
             for analyzer in self.config.analyzer:
                 loads = {
-                    board.supply.channel: self.seats[board.id].board
+                    board.supply.channel: self.loads.get(board.id, self.seats[board.id].board)
                     for board in self.config.board
                     if board.supply.analyzer == analyzer.id
                 }
@@ -169,6 +172,9 @@ class VirtualRack:
             if pin == stamper.trigger_pin:
                 for name in stamper.triggers:
                     self.analyzers[name].drive_trigger(level, at_s)
+            for board in self.config.board:
+                if board.load and (board.load.timestamper, board.load.pin) == (stamper.id, pin):
+                    self.loads[board.id].drive(level, at_s)
 
         device = Timestamper(
             self.clock,
@@ -185,6 +191,8 @@ class VirtualRack:
     async def _add_board(self, config: RackBoard, opening: AsyncExitStack) -> None:
         rng = np.random.default_rng(self._seed(config.id))
 
+        profile = config.profile.draw(rng)
+
         def on_edge(edge: BoardEdge) -> None:
             if edge.pin != TIMING_PIN:
                 return
@@ -199,7 +207,7 @@ class VirtualRack:
             self.clock,
             name=config.id,
             directory=self.config.rack.dir,
-            profile=config.profile.draw(rng),
+            profile=profile,
             crystal_ppm=float(rng.uniform(-config.crystal_ppm, config.crystal_ppm)),
             rng=rng,
             on_edge=on_edge,
@@ -207,6 +215,8 @@ class VirtualRack:
         truth = Truth(config.id, board.energy)
         opening.callback(board.close)
         board.faults |= config.faults
+        if config.load:
+            self.loads[config.id] = self._sync_load(config.load, board, profile.supply_ohm)
         if config.image:
             try:
                 board.load_image(config.image.read_bytes())
@@ -217,6 +227,19 @@ class VirtualRack:
         probe = OpenOcd(board, clock=self.clock)
         await opening.enter_async_context(probe.serve(port=config.probe_port))
         self.seats[config.id] = Seat(board, truth, probe)
+
+    def _sync_load(self, wire: LoadWire, board: Board, supply_ohm: float) -> SyncLoad:
+        """The load of a board, with errors of its own."""
+        rng = np.random.default_rng(self._seed(f"{board.name}/load"))
+        stamper = self.timestampers[wire.timestamper]
+        return SyncLoad(
+            board,
+            ohm=wire.ohm * (1 + float(rng.uniform(-1, 1)) * wire.tolerance_percent / 100),
+            supply_ohm=supply_ohm,
+            switch_s=float(rng.uniform(0, wire.switch_us)) * 1e-6,
+            known_s=lambda: stamper.known_s(wire.pin),
+            stuck=lambda: BoardFault.LOAD_STUCK in board.faults,
+        )
 
     def _announce(self, opening: AsyncExitStack) -> None:
         """Write `rack.json`, whole or not at all: who sees it can connect."""

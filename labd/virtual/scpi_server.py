@@ -25,6 +25,8 @@ class Fault(StrEnum):
     STALL_MID_BLOCK = "stall_mid_block"
     FIFO_OVERFLOW = "fifo_overflow"
     SILENT = "silent"
+    LATE_TRIGGER = "late_trigger"  # a log starts 10 ms after the pulse on the trigger input
+    LOST_SAMPLES = "lost_samples"  # each log drops 50 records once, half a second after its start, and does not say so
     LEVEL_TRIGGER = "level_trigger"  # a trigger input that is low already starts a log as soon as it is initiated
     NO_READING = "no_reading"
 

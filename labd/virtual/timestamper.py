@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,6 +50,14 @@ class TimestamperSpec(BaseModel):
     """Standard deviation of one stamp, s."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """A pulse that is out: when it ends, and what ends it."""
+
+    end_s: float
+    timer: asyncio.TimerHandle
+
+
 class Timestamper:
     """One timestamper.
 
@@ -78,7 +88,7 @@ class Timestamper:
         self._rng = rng
         self._on_level = on_level
         self._rests: dict[int, int] = {}
-        self._out: dict[int, asyncio.TimerHandle] = {}
+        self._out: dict[int, _Out] = {}
         self.ppm = float(rng.uniform(-spec.ppm, spec.ppm))
         self._start_ticks = float(rng.uniform(0, 1000 * spec.rate_hz))
         self._mask = 0
@@ -91,12 +101,17 @@ class Timestamper:
     def close(self) -> None:
         """Unplug it."""
         for end in self._out.values():
-            end.cancel()
+            end.timer.cancel()
         self.port.close()
 
     def ticks(self, at_s: float) -> int:
         """The counter at a rack time, without jitter."""
         return int(self._start_ticks + at_s * self._spec.rate_hz * (1 + 1e-6 * self.ppm))
+
+    def known_s(self, pin: int) -> float:
+        """Rack time up to which the level of a pulse pin has been told, s: the end of a pulse that is out, else all."""
+        out = self._out.get(pin)
+        return math.inf if out is None else out.end_s
 
     def edge(self, pin: int, level: int, at_s: float) -> int | None:
         """Take an edge at rack time `at_s`; return the ticks it was stamped with, None if it was not reported."""
@@ -191,13 +206,13 @@ class Timestamper:
 
         def end() -> None:
             if delay_s := self._clock.host_delay(end_s):  # a timer may fire a little early
-                self._out[pin] = loop.call_later(delay_s, end)
+                self._out[pin] = _Out(end_s, loop.call_later(delay_s, end))
                 return
             del self._out[pin]
             self._take_level(pin, rest, end_s)
 
         loop = asyncio.get_running_loop()
-        self._out[pin] = loop.call_later(self._clock.host_delay(end_s), end)
+        self._out[pin] = _Out(end_s, loop.call_later(self._clock.host_delay(end_s), end))
 
     def _take_level(self, pin: int, level: int, at_s: float, *, reported: bool = True) -> None:
         self._on_level(pin, 1 - level if TimestamperFault.INVERTED in self.faults else level, at_s)

@@ -432,6 +432,7 @@ async def test_the_end_of_a_long_pulse_is_reported_when_it_comes(tmp_path: Path)
             (rise,) = await take(edges, 1)
             await stamps.settle()
             assert [level for _, level, _ in levels] == [0, 1]
+            assert virtual.known_s(14) == pytest.approx(levels[1][2] + 0.1)
             for command in (stamps.pulse(14, 1e-3), stamps.idle(14, Level.HIGH)):
                 with pytest.raises(DeviceError, match="a pulse is out"):
                     await command

@@ -247,6 +247,8 @@ async def test_the_lab_toml_of_the_demo_rack_is_one(tmp_path: Path) -> None:
         boards = [LabBoard.model_validate(board) for board in lab["board"]]
         assert [board.id for board in boards] == ["board-1", "board-2", "board-3", "board-4"]
         assert {board.timing.sync_pin for board in boards if board.timing} == {15}
+        loads = [board.timing.load for board in boards if board.timing]
+        assert [load and (load.pin, load.tolerance_percent) for load in loads] == [None, None, (13, 5.0), (14, 1.0)]
 
 
 def test_a_rack_that_cannot_be_wired_is_refused() -> None:

@@ -14,6 +14,7 @@ from labd.virtual.n6705c_channel import Questionable
 from labd.virtual.scpi_server import Fault
 from labd.virtual.world import RackClock
 from tests.deadline import HUNG_S
+from tests.virtual.conftest import until
 from tests.virtual.loads import SquareLoad
 
 
@@ -247,6 +248,34 @@ async def test_a_line_that_is_low_starts_a_log_at_once_where_the_level_is_the_tr
         await armed(client)
         await rack_time(clock, 2)
         assert await logged(client) > 0
+
+
+@pytest.mark.parametrize(("fault", "late_s"), [(None, 0.0), (Fault.LATE_TRIGGER, 10e-3)])
+async def test_a_late_trigger_starts_a_log_ten_milliseconds_after_its_pulse(fault: Fault | None, late_s: float) -> None:
+    async with rack(speed=1.0) as (sim, clock), connect(sim) as client:
+        if fault is not None:
+            sim.faults.add(fault)
+        await armed(client)
+        pulse(sim, fell_s := clock.now())
+        log = sim._channels[1]._running
+        assert log is not None
+        await until(lambda: log.started_s > 0)
+        assert log.started_s - fell_s == pytest.approx(late_s, abs=1e-9)
+
+
+async def test_lost_records_are_not_told_of() -> None:
+    async with rack() as (sim, clock), connect(sim) as client:
+        sim.faults.add(Fault.LOST_SAMPLES)
+        await armed(client)
+        pulse(sim, fell_s := clock.now())
+        count = 0
+        while clock.now() - fell_s < 5.0:
+            await rack_time(clock, 0.7)
+            asked_s = clock.now()
+            count += await logged(client)
+        elapsed = int((asked_s - fell_s) / 0.01024)
+        assert count == pytest.approx(elapsed - 50, abs=10)  # what the answer took, at 50 times the speed
+        assert await client.error() == 0
 
 
 async def test_a_pulse_before_a_log_was_initiated_does_not_start_it() -> None:
