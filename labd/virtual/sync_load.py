@@ -13,9 +13,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from labd.virtual.world import Floats, Load
 
+Flags = npt.NDArray[np.bool_]
 _KEPT = 4096
 
 
@@ -38,6 +40,11 @@ class _Switchings:
     def at(self, at_s: float) -> bool:
         """The state at a moment."""
         return self._states[bisect_right(self._times, at_s) - 1]
+
+    def each(self, at_s: Floats) -> Flags:
+        """The state at each of these moments."""
+        states: Flags = np.array(self._states)[np.searchsorted(self._times, at_s, side="right") - 1]
+        return states
 
     def within(self, edges_s: Floats) -> Floats:
         """Times of the changes between the first and the last edge."""
@@ -122,17 +129,13 @@ class SyncLoad:
     def _on(self, at_s: float) -> bool:
         return self._closed.at(at_s) and self._fed.at(at_s)
 
-    def _pieces(self, edges_s: Floats) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    def _pieces(self, edges_s: Floats) -> tuple[Floats, Flags]:
         """The edges with all changes between them, and whether the resistor draws in each piece."""
         changes = np.concatenate((self._closed.within(edges_s), self._fed.within(edges_s)))
         pieces = np.union1d(edges_s, changes) if len(changes) else edges_s
-        if not len(changes):
-            return pieces, np.full(len(pieces) - 1, self._on(float(edges_s[0])))
-        return pieces, np.array([self._on(at_s) for at_s in pieces[:-1].tolist()])
+        return pieces, self._closed.each(pieces[:-1]) & self._fed.each(pieces[:-1])
 
-    def _loaded(
-        self, amps: Floats, volts: Floats, on: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> tuple[Floats, Floats]:
+    def _loaded(self, amps: Floats, volts: Floats, on: Flags) -> tuple[Floats, Floats]:
         """Current and voltage at the terminals, where those of what is wired beside are known."""
         terminal = np.where(on, volts * self._share, volts)
         total = np.where(on, amps + terminal / self.ohm, amps)

@@ -20,6 +20,7 @@ from labd.virtual.control import FaultRequest
 from labd.virtual.rack import VirtualRack
 from labd.virtual.sync_load import SyncLoad
 from labd.virtual.world import Floats, RackClock
+from tests.deadline import HUNG_S
 from tests.virtual.loads import SquareLoad
 from tests.virtual.test_rack import ONE_BOARD
 
@@ -118,7 +119,7 @@ async def test_the_analyzer_sees_the_load_as_long_as_its_pin_was_high_and_the_tr
             await analyzer.output_on(1)
             request = CaptureRequest((Quantity.CURRENT, Quantity.VOLTAGE), None, 0.1, 3.6, TriggerSource.IMMEDIATE)
             setup = await analyzer.configure(1, request)
-            async with stamper.watch(frozenset({14})) as edges, asyncio.timeout(20):
+            async with stamper.watch(frozenset({14})) as edges, asyncio.timeout(HUNG_S):
                 await analyzer.arm(1)
                 streaming = asyncio.create_task(analyzer.stream(1, blocks.append))
                 begun_s = rack.clock.now()
