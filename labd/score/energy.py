@@ -19,7 +19,7 @@ import numpy as np
 from drivers.api import Column, Interval, Provenance, Quantity, SampleKind
 from labd.errors import ScoreError
 from labd.model.causes import Cause
-from labd.score.edge_sample import NEIGHBOURS_MIN, EdgePower, Split, split
+from labd.score.edge_sample import NEIGHBOURS, NEIGHBOURS_MIN, EdgePower, Split, split
 from labd.score.moments import Moments
 from labd.score.noise import Noise, Rest, measure_noise, noise_remark, noise_terms
 from labd.score.product import Excess, Source, excess
@@ -36,6 +36,8 @@ from labd.score.uncertainty import (
     run_estimates,
 )
 
+WITHIN = 0.5
+"""Edges that are known so well, in samples, stay within the samples that they cut."""
 SCORER = "labd-energy/2"
 """Since 2, noise is measured in the rests, instants have a sampling term, and trials may be correlated."""
 
@@ -271,7 +273,7 @@ def score_window(
         ),
         *noise_terms(noise, noise_w, duration_s, period_s),
         *_sampling(reading, instrument, powers_w),
-        _edge_placement(placement, opening, closing, period_s),
+        _edge_placement(reading, opening, closing, period_s),
         Term(
             name=TermName.EDGE_SAMPLE,
             standard_uncertainty=period_s * math.hypot(opening.uncertainty, closing.uncertainty),
@@ -434,14 +436,26 @@ def _noise_w(reading: WindowReading, instrument: Instrument) -> float:
     return math.sqrt(variance)
 
 
-def _edge_placement(placement: Placement, opening: Split, closing: Split, period_s: float) -> Term:
-    """A later opening edge takes energy away, a later closing one adds it; a shift of both nearly cancels."""
+def _edge_placement(reading: WindowReading, opening: Split, closing: Split, period_s: float) -> Term:
+    """A later opening edge takes energy away, a later closing one adds it; a shift of both nearly cancels.
+
+    That holds while the edges stay within the samples that they cut. What both are shifted by beyond that trades power
+    inside the window for power outside of it, whichever way they are shifted.
+    """
+    placement = reading.placement
     lost = opening.slope_w * placement.u_start
     won = closing.slope_w * placement.u_stop
     variance = lost**2 + won**2 - 2 * placement.correlation * lost * won
+    shared = math.sqrt(max(0.0, placement.correlation) * placement.u_start * placement.u_stop)
+    near = min(NEIGHBOURS, max(1, math.ceil(2 * shared)))
+    before_w, begun_w, after_w, ended_w = (
+        float(np.mean(side[:near]))
+        for side in (reading.first.outside, reading.first.inside, reading.last.outside, reading.last.inside)
+    )
+    traded = max(abs(after_w - begun_w), abs(before_w - ended_w)) * shared * min(1.0, shared / WITHIN)
     return Term(
         name=TermName.EDGE_PLACEMENT,
-        standard_uncertainty=period_s * math.sqrt(max(0.0, variance)),
+        standard_uncertainty=period_s * math.sqrt(max(0.0, variance, traded**2)),
         distribution=Distribution.NORMAL,
         scope=Scope.RUN,
         source=f"timebase: edges to {placement.u_start * period_s:.2g} s and {placement.u_stop * period_s:.2g} s",

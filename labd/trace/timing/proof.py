@@ -26,7 +26,17 @@ from labd.trace.layout import is_digital
 from labd.trace.reader import Trace
 from labd.trace.timing.jumps import find_jump
 from labd.trace.timing.load import LoadFound, by_burst, find_load
-from labd.trace.timing.steps import FAR_S, LAG_S, ROUGH_S, Signal, StepsFound, find_roughly, scattered, search_steps
+from labd.trace.timing.steps import (
+    FAR_S,
+    LAG_S,
+    ROUGH_S,
+    Signal,
+    StepsFound,
+    contrast,
+    find_roughly,
+    scattered,
+    search_steps,
+)
 from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase, TimebaseError, rate_prior
 from labd.trace.timing.windows import TimedEdge, window_edges
 from labd.trace.timing.witness import Basis, Statement, Verdict, Witness
@@ -37,6 +47,8 @@ SHIFT_S = 0.25e-3
 """What a filter may make the load's steps later than the trigger's pulse, s."""
 U_PULSE_MIN_S = 0.2e-6
 """What no trigger is known better than, s."""
+CONTRAST = 0.1
+"""By what share of it the mean over whole inferences must change at an edge for its steps to place it."""
 UNEQUAL = 5e-3
 """Windows of as many inferences differ by no more than this share, unless all of them scatter."""
 LAP_SHARE = 0.01
@@ -351,6 +363,12 @@ def _steps_alone(scene: _Scene, found: StepsFound, base: Timebase) -> list[State
     jump = _jump(found.anchors, scene.clocks)
     if jump:
         return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
+    divided = contrast(scene.signal, scene.edges, base, _inference_s(scene))
+    for kind in _KINDS:
+        off_s, rise = divided.get(kind, (math.nan, 0.0))
+        if not (abs(off_s - found.shift_s(kind, base, scene.clocks.period_s)) <= FAR_S and abs(rise) >= CONTRAST):
+            said = f"the current does not change at the {_NAMES[kind]} edges where they have steps"
+            return [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     shifts_s = {kind: found.shift_s(kind, base, scene.clocks.period_s) for kind in _KINDS}
     longer_s = shifts_s[AnchorKind.CLOSING] - shifts_s[AnchorKind.OPENING]
     said = f"windows between steps of the current are {1e3 * longer_s:+.3g} ms longer than between the edges"

@@ -52,6 +52,8 @@ U_SAMPLE_MIN = 1e-3
 """What no step is located better than, in samples: the board's own rise time."""
 SEEN = 1
 """How many observations the doubt about each edge is worth, against the scatter that the places themselves show."""
+LEVEL_S = 2e-3
+"""Levels beside an edge are taken over whole inferences of about this time, or one if it lasts longer, s."""
 MOST = 0.8
 """A kind of edges counts as seen if so large a share of the trials has a clear step of one sign."""
 
@@ -216,6 +218,47 @@ def search_steps(
         places = np.array([base.sample(edge.ticks)[0] for edge in edges if edge.kind is kind])
         shifts[kind] = float(shift_of(small.read, small.rows, places, np.zeros(len(places)), fold=1, reach=far))
     return _settled(small, fold, edges, base, shifts)
+
+
+def contrast(
+    signal: Signal, edges: Sequence[TimedEdge], base: Timebase, inference_s: float
+) -> Mapping[AnchorKind, tuple[float, float]]:
+    """Where, about the place that a map gives it, each kind of edges divides unlike stretches of whole inferences.
+
+    Args:
+        signal: The current.
+        edges: The edges of the windows, in order.
+        base: The map.
+        inference_s: How long one inference lasts, s.
+
+    Returns:
+        Of each kind: by how much later it lies than the map says, s; and by how much the mean rises there, over all
+        edges of the kind, as a share of the larger side.
+    """
+    small, fold = signal.folded()
+    period_s = small.clocks.period_s
+    span = max(1, round(LEVEL_S / inference_s)) * inference_s / period_s
+    reach, room = math.ceil(ROUGH_S / period_s), math.ceil(span) + 2
+    shifts = np.arange(-reach, reach + 1)
+    found = {}
+    for kind in (AnchorKind.OPENING, AnchorKind.CLOSING):
+        before, after, count = np.zeros(len(shifts)), np.zeros(len(shifts)), 0
+        for place in [base.sample(edge.ticks)[0] / fold for edge in edges if edge.kind is kind]:
+            first, last = math.floor(place) - reach - room, math.floor(place) + reach + room + 2
+            if first < 0 or last > small.rows:
+                continue
+            sums = np.concatenate([[0.0], np.cumsum(small.read(first, last).astype(np.float64))])
+            at = place - first + shifts
+            index = np.arange(len(sums), dtype=np.float64)
+            here = np.interp(at, index, sums)
+            before += (here - np.interp(at - span, index, sums)) / span
+            after += (np.interp(at + span, index, sums) - here) / span
+            count += 1
+        rise = (after - before) / np.maximum(np.maximum(np.abs(after), np.abs(before)), 1e-30)
+        best = int(np.argmax(np.abs(after - before)))
+        if count and np.isfinite(rise[best]):
+            found[kind] = (float(shifts[best]) * period_s, float(rise[best]))
+    return found
 
 
 def _settled(
