@@ -1,69 +1,142 @@
-"""`python -m tests.truth`: 200 runs of known energy; exit 1 if stated uncertainties or labd's own error are wrong."""
+"""`python -m tests.truth`: runs of known energy in cells; exit 1 if an uncertainty is untrue, or a run passes wrong."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
+from tests.truth.cells import BANDS_S, CELLS, RUNS, Cell
+from tests.truth.mutations import MUTATIONS
+from tests.truth.play import Task, play_all
+from tests.truth.tables import markdown, mutants
+from tests.truth.verdict import ALLOWED, STEPPED, Figures, Outcome, breaches, figures
 
-from tests.truth.runs import Anchor, Outcome, play
-from tests.truth.verdict import Figures, breaches, table
+BAND_MIN = 30
+"""Fewest runs in a band of window lengths that are judged by themselves."""
+SEARCHING = 40
+"""Runs of a cell under each mutation."""
 
 
-def run_all(runs: int, seed: int) -> list[Outcome]:
-    """Play runs one after the other, by turns with a sync pulse and with current steps; each has its own seed."""
-    outcomes = []
-    for number, child in enumerate(np.random.SeedSequence(seed).spawn(runs)):
-        folder = Path(tempfile.mkdtemp(prefix="labd-truth-"))
-        try:
-            anchor = Anchor.STEPS if number % 2 else Anchor.SYNC
-            outcomes.append(play(np.random.default_rng(child), anchor, folder))
-        finally:
-            shutil.rmtree(folder)
+def chosen(words: Sequence[str]) -> list[Cell]:
+    """The cells whose group is one of the words, or whose name holds one; all for none."""
+    return [
+        cell for cell in CELLS.values() if not words or any(word == cell.group or word in cell.name for word in words)
+    ]
+
+
+def judged(cells: Sequence[Cell], seen: dict[str, list[Outcome]]) -> tuple[list[Figures], list[str]]:
+    """Figures of each cell, whole and by length of window, of all steps together, and what breaks a bound."""
+    rows: list[Figures] = []
+    broken: list[str] = []
+    for cell in cells:
+        groups = {cell.name: seen[cell.name]}
+        if cell.group == "clean":
+            for low, high in BANDS_S:
+                band = [o for o in seen[cell.name] if low <= o.window_s < high]
+                if BAND_MIN <= len(band) < len(seen[cell.name]):
+                    groups[f"{cell.name}, {low:g} to {high:g} s"] = band
+        for name, outcomes in groups.items():
+            rows.append(figures(name, outcomes))
+            broken += breaches(rows[-1], cell.bounds)
+    steps = [o for cell in cells if cell.group == "steps" for o in seen[cell.name]]
+    if steps:
+        rows.append(figures("steps alone, all boards", steps))
+        broken += breaches(rows[-1], STEPPED)
+    return rows, broken
+
+
+def played(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, list[Outcome]]]:
+    """Tasks with their outcomes, and progress for a person who watches."""
+    for done, (task, outcomes) in enumerate(zip(tasks, play_all(tasks, jobs), strict=True), start=1):
         if sys.stderr.isatty():
-            print(f"\r{number + 1} of {runs} runs", end="", file=sys.stderr, flush=True)
+            print(f"\r{done} of {len(tasks)} runs, {task.cell[:60]:<60}", end="", file=sys.stderr, flush=True)
+        yield task, outcomes
     if sys.stderr.isatty():
-        print("\r", end="", file=sys.stderr)
-    return outcomes
+        print("\r" + " " * 90 + "\r", end="", file=sys.stderr)
 
 
-def show(rows: list[Figures]) -> None:
-    """Print the table for people."""
-    heads = ("n", "error/u", "own error/u", "length error/u", "own |error|", "stated u", "own stated u")
-    print(f"{'runs':<22}" + "".join(f"{head:>16}" for head in heads))
-    for row in rows:
-        ratios = "".join(f"{ratio:>16.3f}" for ratio in (row.ratio, row.own_ratio, row.length_ratio))
-        sizes = "".join(f"{size:>16.5%}" for size in (row.own_error, row.uncertainty, row.own_uncertainty))
-        print(f"{row.group:<22}{row.runs:>16}{ratios}{sizes}")
+def judge_cells(arguments: argparse.Namespace) -> int:
+    """Play the cells and judge them."""
+    cells = chosen(arguments.cells)
+    counts = {"clean": arguments.runs, "term": arguments.runs, "steps": arguments.steps, "fault": arguments.faults}
+    per_group = {group: counts[group] or RUNS[group] for group in RUNS}
+    if counts["steps"]:
+        per_group["steps"] = -(-counts["steps"] // sum(cell.group == "steps" for cell in CELLS.values()))
+    tasks = [Task(cell.name, number, arguments.seed) for cell in cells for number in range(per_group[cell.group])]
+    seen: dict[str, list[Outcome]] = {cell.name: [] for cell in cells}
+    for task, outcomes in played(tasks, arguments.jobs):
+        seen[task.cell] += outcomes
+    rows, broken = judged(cells, seen)
+    if arguments.json:
+        told = {"seed": arguments.seed, "ok": not broken, "broken": broken, "figures": [asdict(row) for row in rows]}
+        print(json.dumps(told, indent=1))
+    else:
+        print(markdown(rows))
+        print(f"\n± is one standard error (k = 1) from so many runs; a bound is broken if missed by {ALLOWED:g} of it.")
+    for sentence in broken:
+        print(sentence, file=sys.stderr)
+    return 1 if broken else 0
+
+
+def judge_mutations(arguments: argparse.Namespace) -> int:
+    """Play each mutation's cells, unchanged too; each mutation must turn the verdict on one that stands unchanged."""
+    names = [name for name in MUTATIONS if not arguments.cells or any(word in name for word in arguments.cells)]
+    asked: dict[str, list[str]] = {}
+    for name in names:
+        for cell in chosen(MUTATIONS[name].cells):
+            asked.setdefault(cell.name, [""]).append(name)
+    runs = arguments.runs or SEARCHING
+    tasks = [
+        Task(cell, number, arguments.seed, tuple(mutations))
+        for cell, mutations in asked.items()
+        for number in range(runs)
+    ]
+    seen: dict[str, dict[str, list[Outcome]]] = {name: {} for name in ("", *names)}
+    for task, outcomes in played(tasks, arguments.jobs):
+        for mutation, outcome in zip(task.mutations, outcomes, strict=True):
+            seen[mutation].setdefault(task.cell, []).append(outcome)
+    rows = {name: [figures(cell, outcomes) for cell, outcomes in by_cell.items()] for name, by_cell in seen.items()}
+    # Where a cell fails as it is, its failing under a mutation tells nothing.
+    failing = [row.group for row in rows[""] if breaches(row, CELLS[row.group].bounds)]
+    turned = {
+        name: [
+            each for row in rows[name] if row.group not in failing for each in breaches(row, CELLS[row.group].bounds)
+        ]
+        for name in names
+    }
+    unseen = [name for name in names if not turned[name]]
+    if arguments.json:
+        told = {"seed": arguments.seed, "ok": not unseen and not failing, "failing": failing, "turned": turned}
+        print(json.dumps(told, indent=1))
+    else:
+        print(mutants(turned))
+    for cell in failing:
+        print(f"{cell!r} fails with nothing planted", file=sys.stderr)
+    for name in unseen:
+        print(f"nothing sees {name!r}", file=sys.stderr)
+    return 1 if unseen or failing else 0
 
 
 def main() -> int:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(prog="python -m tests.truth", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200, help="how many runs (200)")
+    parser.add_argument("--cells", nargs="*", default=[], help="groups (clean term steps fault) or parts of names")
+    parser.add_argument("--runs", type=int, help=f"runs of a cell ({RUNS['clean']}, {RUNS['term']} of one term)")
+    parser.add_argument("--steps", type=int, help="boards with steps alone (3000)")
+    parser.add_argument("--faults", type=int, help=f"runs of each fault ({RUNS['fault']})")
+    parser.add_argument(
+        "--mutations", action="store_true", help=f"plant errors, {SEARCHING} runs a cell; all must show"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn (1)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
     arguments = parser.parse_args()
-    outcomes = run_all(arguments.runs, arguments.seed)
-    rows = table(outcomes)
-    broken = breaches(rows[0], outcomes)
-    if arguments.json:
-        figures = [asdict(row) for row in rows]
-        print(json.dumps({"seed": arguments.seed, "ok": not broken, "broken": broken, "figures": figures}, indent=1))
-    else:
-        show(rows)
-        print("error/u: root mean square of error over stated standard uncertainty (0.8 to 1.2 asked)")
-        print("own: with the drawn gain and offset errors taken out (median error of 0.01 % at most asked)")
-        print("length: of the windows on the trace, in samples; how honest the timebase is")
-    for sentence in broken:
-        print(sentence, file=sys.stderr)
-    return 1 if broken else 0
+    if not arguments.mutations and not chosen(arguments.cells):
+        parser.error(f"no cell has one of {arguments.cells} in its name")
+    return judge_mutations(arguments) if arguments.mutations else judge_cells(arguments)
 
 
 if __name__ == "__main__":

@@ -1,262 +1,407 @@
-"""One simulated run: errors drawn from what is declared, a real trace written, and what its score says of the truth."""
+"""One run: everything drawn, a real trace folder written as a daemon would, and what labd's score of it is worth.
+
+What the wiring tells of time is drawn here too: the sync pulse that starts the capture, the pulses of the sync load
+while the board idles, and the brackets of ticks that the host reads about the first sample and the last.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from drivers.api import Accuracy, Block, Column, Edge, Identity, Provenance, Quantity, SampleKind, TriggerSource
-from labd.bench.scoring import score_trace
+from drivers.api import Block, Column, Identity, Provenance, Quantity, SampleKind, TriggerSource
 from labd.benchmarks import Mode
-from labd.score.energy import RunScore
-from labd.score.uncertainty import TermName
-from labd.trace.journal import EdgeSeen, SyncPulse, TrialEnded, TrialStarted
-from labd.trace.meta import HostClock, TraceMeta
-from labd.trace.reader import Trace
-from labd.trace.seal import seal
+from labd.trace.journal import Bracket, EdgeSeen, LoadPulse, Record, SyncPulse, TrialEnded, TrialStarted
+from labd.trace.meta import Headroom, HostClock, SyncLoad, TraceMeta
 from labd.trace.writer import TraceWriter
-from labd.virtual.instrument_errors import AnalyzerErrors, AnalyzerSpec, observe
-from tests.truth.boards import INFERENCE_S, BoardTrace, TrueWindow
+from tests.truth.analyzers import MODELS, Errors, Model, Rate, Recording, Source, record
+from tests.truth.boards import PULSE_S, Board, Life, Shape, TrueWindow, draw_board
+from tests.truth.clocks import Clock
+from tests.truth.currents import Current
 
-PERIOD_S = 204.8e-6
-CURRENT = Accuracy(range_max=0.1, gain=0.025e-2, offset=10e-6, noise_rms=3.8e-6)
-VOLTAGE = Accuracy(range_max=20.0, gain=0.025e-2, offset=1.2e-3, noise_rms=825e-6)
-"""The N6781A's ranges that a small board is measured on."""
-CLOCK_PPM = 50.0
-START_OFFSET_S = 50e-6
-"""The first sample begins between 0 and this after the trigger."""
+TRIALS = 5
+PIN, LOAD_PIN, SYNC_PIN = 3, 14, 15
 TICK_HZ = 25_000_000.0
 JITTER_S = 10e-9
-TRIALS = 5
-BLOCK = 2000
-PIN, SYNC_PIN = 3, 15
+SUPPLY_V = 3.0
+DELAY_MAX_S = 50e-6
+"""The first sample begins between 0 and this after the trigger's edge."""
+LOAD = SyncLoad(pin=LOAD_PIN, ohm=330.0)
+LOAD_PAUSES_S = (6e-3, 10e-3, 15e-3)
+WANDER_PPM = 0.1
+BLOCK = 100_000
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-ANALYZER = AnalyzerSpec.from_accuracy(
-    CURRENT,
-    VOLTAGE,
-    clock_ppm=CLOCK_PPM,
-    start_offset_max_s=START_OFFSET_S,
-    lsb_current_a=2 * 1.02 * CURRENT.range_max / 2**18,
-    lsb_voltage_v=2 * 1.02 * VOLTAGE.range_max / 2**18,
-)
-
-SYSTEMATIC = (
-    TermName.CURRENT_GAIN,
-    TermName.CURRENT_OFFSET,
-    TermName.VOLTAGE_GAIN,
-    TermName.VOLTAGE_OFFSET,
-)
-"""What the instrument's maker answers for; all else is labd's own."""
 
 
 class Anchor(StrEnum):
     """What ties the timestamper's ticks to the samples."""
 
-    SYNC = "sync"
-    STEPS = "steps"
+    SYNC = "sync pulse"
+    LOAD = "sync load"
+    BOTH = "pulse and load"
+    STEPS = "steps alone"
+
+    @property
+    def pulsed(self) -> bool:
+        """Whether a pulse starts the capture."""
+        return self in (Anchor.SYNC, Anchor.BOTH)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a load is switched."""
+        return self in (Anchor.LOAD, Anchor.BOTH)
+
+
+class Subject(StrEnum):
+    """Which of a score's two estimates is judged."""
+
+    WINDOWS = "windows"  # what these windows took
+    BOARD = "board"  # what the board needs, over all trials that it could be given
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run's score was worth; errors are relative, of the median energy per inference of these windows.
+class Circumstances:
+    """What all runs of a cell have in common, beside what is drawn for each.
 
     Args:
-        anchor: How edges were placed.
-        window_s: Length of its windows, s.
-        refusal: What the score found against the run; empty if nothing. Then errors are not numbers.
-        error: Score over truth, less 1.
-        uncertainty: Stated standard uncertainty.
-        own_error: Error of the same run by an instrument without gain and offset errors.
-        own_uncertainty: Stated standard uncertainty without the terms of gain and offset.
-        length_ratio: Root mean square over its windows of the error of their length on the trace over what is stated.
+        anchor: What ties ticks to samples.
+        shape: What the windows look like.
+        rate: Of the samples.
+        windows_s: Limits of a log-uniform draw of their length, s.
+        clock_ppm: Declared half width of both clocks' errors, ppm.
+        noise_a: Declared noise of a sample of the current, A; None for the analyzer's.
+        noise_factor, flicker_a, hum_a: See `Errors`.
+        bandwidth_hz: Corner of both low-passes, Hz; None for the analyzer's.
+        ohm: Limits of the resistance behind the supply, Ω.
+        drift: Limits of a log-uniform draw of how much trials differ, relative.
+        memory: Correlation of one trial with the next.
+        subject: What is judged.
+        gains, offsets: Which quantities are off by a gain or an offset; none where labd's own error is judged.
     """
 
     anchor: Anchor
-    window_s: float
-    refusal: str
-    error: float
-    uncertainty: float
-    own_error: float
-    own_uncertainty: float
-    length_ratio: float
+    shape: Shape = Shape.PHASES
+    rate: Rate = Rate.ELOG
+    windows_s: tuple[float, float] = (0.1, 10.0)
+    clock_ppm: float = 50.0
+    noise_a: float | None = None
+    noise_factor: float = 1.0
+    flicker_a: float = 0.0
+    hum_a: float = 0.0
+    bandwidth_hz: float | None = None
+    ohm: tuple[float, float] = (0.02, 0.3)
+    drift: tuple[float, float] = (1e-5, 1e-3)
+    memory: float = 0.0
+    subject: Subject = Subject.WINDOWS
+    gains: frozenset[Quantity] = frozenset()
+    offsets: frozenset[Quantity] = frozenset()
+
+
+@dataclass(slots=True)
+class Script:
+    """What happened in true time; a fault changes it before the trace is written.
+
+    Args:
+        meta: The sidecar to be.
+        windows: The true windows.
+        edges: Per trial: times of the falling edges that are reported, s.
+        pulses: True times at which the load was on, s.
+        pulse_pins: The same as the timestamper's pin saw them, s.
+        trigger_s: True time of the trigger's edge as reported; None without.
+        asked_s: True time at which the capture was asked for, s.
+        first_s: True time of the first sample, s.
+        end_s: True time up to which samples are recorded, s.
+        amps, volts: The samples.
+    """
+
+    meta: TraceMeta
+    windows: tuple[TrueWindow, ...]
+    edges: list[list[float]]
+    pulses: list[tuple[float, float]]
+    pulse_pins: list[tuple[float, float]]
+    trigger_s: float | None
+    asked_s: float
+    first_s: float
+    end_s: float
+    amps: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    volts: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Rack:
-    """Everything drawn for one run."""
+    """Everything drawn for one run, but for the samples.
 
-    anchor: Anchor
-    window_s: float
+    Args:
+        board: The board.
+        own: What it draws itself.
+        fed: That and the load across it.
+        energies_j: True energy of each window, J.
+        board_energies_j: What each would be if all trials were alike, J; without ramps and inrush.
+        inferences: N of each window.
+        sample_clock, tick_clock: The two clocks.
+        tick_start: Ticks at true time 0.
+        model, errors, source: The analyzer and the supply.
+    """
+
+    board: Board
+    own: Current
+    fed: Current
+    energies_j: tuple[float, ...]
+    board_energies_j: tuple[float, ...]
     inferences: int
-    analyzer: AnalyzerErrors
-    tick_ppm: float
+    sample_clock: Clock
+    tick_clock: Clock
     tick_start: float
-    lead_s: float
-    noise_seed: int
-    windows: tuple[TrueWindow, ...]
-    board: BoardTrace
+    model: Model
+    errors: Errors
+    source: Source
+
+    def ticks(self, at_s: float) -> int:
+        """What the timestamper's counter shows at a true time."""
+        return int(self.tick_start + self.tick_clock.shows(at_s) * TICK_HZ)
 
 
-def draw_rack(rng: np.random.Generator, anchor: Anchor, windows_s: tuple[float, float]) -> Rack:
-    """Draw board, instruments and window length; `windows_s` are the limits of a log-uniform draw."""
-    asked_s = float(np.exp(rng.uniform(*np.log(windows_s))))
-    board = BoardTrace(
+def draw(rng: np.random.Generator, here: Circumstances) -> tuple[Rack, Script]:
+    """Draw board, supply, analyzer, clocks and wiring, and let the board run."""
+    model = MODELS[here.rate]
+    window_s = float(np.exp(rng.uniform(*np.log(here.windows_s))))
+    board = draw_board(rng, here.shape, window_s)
+    life = Life(
+        board,
         rng,
-        clock_ppm=float(rng.uniform(-CLOCK_PPM, CLOCK_PPM)),
-        drift=float(np.exp(rng.uniform(np.log(1e-5), np.log(1e-3)))),
+        drift=float(np.exp(rng.uniform(*np.log(here.drift)))),
+        memory=here.memory,
+        jitter=float(np.exp(rng.uniform(np.log(1e-8), np.log(1e-5)))),
     )
-    lead_s = float(rng.uniform(0.02, 0.5))
-    board.sleep(lead_s + 0.1)
-    inferences = max(10, round(asked_s / INFERENCE_S))
-    return Rack(
-        anchor=anchor,
-        window_s=inferences * INFERENCE_S,
-        inferences=inferences,
-        analyzer=AnalyzerErrors.draw(ANALYZER, rng),
-        tick_ppm=float(rng.uniform(-CLOCK_PPM, CLOCK_PPM)),
-        tick_start=float(rng.uniform(0, 1000 * TICK_HZ)),
-        lead_s=lead_s,
-        noise_seed=int(rng.integers(2**63)),
-        windows=tuple(board.trial(inferences) for _ in range(TRIALS)),
+    inferences = max(10, round(window_s / board.inference_s))
+    brisk = here.rate in (Rate.HUNDRED, Rate.MEGA)
+    asked_s = float(rng.uniform(0.35, 0.4))  # a capture that starts too early finds a board that idles
+    life.wait(asked_s + float(rng.uniform(0.02, 0.06 if brisk else 0.3)))
+    pins: list[tuple[float, float]] = []
+    windows = []
+    for _ in range(TRIALS):
+        _idle(life, rng, here, pins)
+        windows.append(life.trial(inferences))
+    _idle(life, rng, here, pins)
+    end_s = life.now_s
+    life.wait(0.5)
+    switch_s = rng.uniform(0, LOAD.switch_s, 2)
+    pulses = [(on + switch_s[0], off + switch_s[1]) for on, off in pins]
+    source = Source(SUPPLY_V + float(rng.uniform(-5e-3, 5e-3)), float(rng.uniform(*here.ohm)))
+    ohm = LOAD.ohm * (1 + float(rng.uniform(-LOAD.tolerance, LOAD.tolerance)))
+    own, fed = life.current(pulses, source.volts / ohm)
+    energies, board_energies = [], []
+    for window in windows:
+        first, second = own.charge(window.start_s, window.stop_s)
+        energies.append(source.volts * first - source.ohm * second)
+        board_energies.append(source.volts * first / window.level - source.ohm * second / window.level**2)
+    clocks = [
+        Clock(rng, rate_ppm=float(rng.uniform(-1, 1)) * here.clock_ppm, wander_ppm=WANDER_PPM, span_s=life.now_s)
+        for _ in range(2)
+    ]
+    rack = Rack(
         board=board,
+        own=own,
+        fed=fed,
+        energies_j=tuple(energies),
+        board_energies_j=tuple(board_energies),
+        inferences=inferences,
+        sample_clock=clocks[0],
+        tick_clock=clocks[1],
+        tick_start=float(rng.uniform(100 * TICK_HZ, 1000 * TICK_HZ)),
+        model=model,
+        errors=_errors(rng, here, model),
+        source=source,
+    )
+    pulsed = here.anchor.pulsed
+    script = Script(
+        meta=_meta(here, rack, window_s),
+        windows=tuple(windows),
+        edges=[[window.start_s, window.stop_s] for window in windows],
+        pulses=pulses,
+        pulse_pins=pins,
+        trigger_s=asked_s if pulsed else None,
+        asked_s=asked_s,
+        first_s=asked_s + (float(rng.uniform(0, DELAY_MAX_S)) if pulsed else float(rng.uniform(0, 2e-3))),
+        end_s=end_s,
+    )
+    return rack, script
+
+
+def _idle(life: Life, rng: np.random.Generator, here: Circumstances, pins: list[tuple[float, float]]) -> None:
+    """The board waits; meanwhile the host switches the load four times, with pauses that are not alike."""
+    life.wait(float(rng.uniform(0.01, 0.03)))
+    if here.anchor.loaded:
+        begin = at = life.now_s
+        for pause_s in (*LOAD_PAUSES_S, 0.0):
+            long_s = float(rng.uniform(8e-3, 12e-3) if here.rate is Rate.ELOG else rng.uniform(5e-3, 7e-3))
+            pins.append((at, at + long_s))
+            at += long_s + pause_s + float(rng.uniform(0, 3e-3))
+        life.wait(at - begin)
+    life.wait(float(rng.uniform(0.01, 0.03)))
+
+
+def _errors(rng: np.random.Generator, here: Circumstances, model: Model) -> Errors:
+    """Errors within what is declared; those that the cell leaves out are drawn all the same, and dropped."""
+    gain = {q: float(rng.uniform(-1, 1)) * (q in here.gains) for q in (Quantity.CURRENT, Quantity.VOLTAGE)}
+    offset = {q: float(rng.uniform(-1, 1)) * (q in here.offsets) for q in (Quantity.CURRENT, Quantity.VOLTAGE)}
+    corners = rng.uniform(*model.bandwidth_hz, 2) if here.bandwidth_hz is None else np.full(2, here.bandwidth_hz)
+    return Errors(
+        gain_current=gain[Quantity.CURRENT] * model.current.gain,
+        gain_voltage=gain[Quantity.VOLTAGE] * model.voltage.gain,
+        offset_current_a=offset[Quantity.CURRENT] * model.current.offset,
+        offset_voltage_v=offset[Quantity.VOLTAGE] * model.voltage.offset,
+        tau_current_s=1 / (2 * math.pi * float(corners[0])),
+        tau_voltage_s=1 / (2 * math.pi * float(corners[1])),
+        noise_factor=here.noise_factor * (1.0 if here.noise_a is None else here.noise_a / model.current.noise_rms),
+        flicker_a=here.flicker_a,
+        hum_a=here.hum_a,
     )
 
 
-def play(
-    rng: np.random.Generator, anchor: Anchor, folder: Path, windows_s: tuple[float, float] = (0.1, 10.0)
-) -> Outcome:
-    """Simulate one run, write its trace twice (as drawn, and without gain and offset errors), and score both."""
-    rack = draw_rack(rng, anchor, windows_s)
-    true_j = float(np.median([window.energy_j / window.inferences for window in rack.windows]))
-    flawless = dataclasses.replace(
-        rack.analyzer, gain_current=0.0, offset_current_a=0.0, gain_voltage=0.0, offset_voltage_v=0.0
-    )
-    drawn, own = (
-        _score(rack, errors, folder, name) for errors, name in ((rack.analyzer, "drawn"), (flawless, "flawless"))
-    )
-    stated, bare = drawn.energy_j_per_inference, own.energy_j_per_inference
-    findings = (*drawn.findings, *own.findings)
-    if findings or stated is None or bare is None:
-        refusal = "; ".join(sorted({finding.detail for finding in findings}))
-        return Outcome(anchor, rack.window_s, refusal, *[math.nan] * 5)
-    return Outcome(
-        anchor=anchor,
-        window_s=rack.window_s,
-        refusal="",
-        error=stated.value / true_j - 1,
-        uncertainty=stated.relative_uncertainty,
-        own_error=bare.value / true_j - 1,
-        own_uncertainty=bare.part(*(set(TermName) - set(SYSTEMATIC))) / bare.value,
-        length_ratio=_length_ratio(rack, own),
-    )
-
-
-def _length_ratio(rack: Rack, score: RunScore) -> float:
-    ratios = []
-    for window, true in zip(score.windows, rack.windows, strict=True):
-        length = (true.stop_s - true.start_s) / rack.analyzer.period_s(PERIOD_S)
-        ratios.append((window.stop_sample - window.start_sample - length) / window.u_length_samples)
-    return float(np.sqrt(np.mean(np.square(ratios))))
-
-
-def _score(rack: Rack, errors: AnalyzerErrors, folder: Path, name: str) -> RunScore:
-    path = write_trace(rack, errors, folder, name)
-    return score_trace(Trace.open(path))
-
-
-def write_trace(rack: Rack, errors: AnalyzerErrors, folder: Path, name: str) -> Path:
-    """Record and seal the trace that a daemon would have; return its folder."""
-    rng = np.random.default_rng(rack.noise_seed)
-    writer = TraceWriter.create(folder, _meta(rack, name), sync_s=3600.0)
-    stamps = _Stamps(rack, rng)
-    if rack.anchor is Anchor.SYNC:
-        pulse = stamps.edge(SYNC_PIN, 1, rack.lead_s)
-        writer.journal(
-            SyncPulse(
-                pin=SYNC_PIN,
-                ticks=pulse.ticks,
-                sequence=pulse.sequence,
-                sample=-START_OFFSET_S / 2 / PERIOD_S,
-                u_latency_s=START_OFFSET_S / 12**0.5,
-            )
-        )
-    for index, window in enumerate(rack.windows):
-        writer.journal(TrialStarted(index=index, input=str(index), inferences=window.inferences, warmups=10, at=NOON))
-        for at_s in (window.start_s, window.stop_s):
-            writer.journal(EdgeSeen.of(stamps.edge(PIN, 0, at_s)))
-            writer.journal(EdgeSeen.of(stamps.edge(PIN, 1, at_s + 10e-6)))
-        writer.journal(TrialEnded(index=index, at=NOON))
-    span_s = rack.board.now_s - rack.lead_s - errors.start_offset_s
-    count = int(span_s / errors.period_s(PERIOD_S)) - 1
-    current, voltage = observe(
-        rack.board.record.means,
-        errors,
-        start_s=rack.lead_s,
-        period_s=PERIOD_S,
-        first=0,
-        count=count,
+def sample(rack: Rack, script: Script, rng: np.random.Generator) -> None:
+    """Record what the analyzer sees of a script."""
+    span_s = rack.sample_clock.shows(script.end_s) - rack.sample_clock.shows(script.first_s)
+    recording = record(
+        rack.fed,
+        rack.source,
+        rack.model,
+        rack.errors,
+        rack.sample_clock,
+        first_s=script.first_s,
+        count=int(span_s / rack.model.period_s),
         rng=rng,
     )
+    script.amps, script.volts = recording.amps, recording.volts
+    script.meta = script.meta.model_copy(update={"headroom": _headroom(rack.model, recording)})
+
+
+def _headroom(model: Model, recording: Recording) -> Headroom:
+    """What a probe window of the same board has shown of its peaks: the largest converter point, cut off as it is."""
+    return Headroom(
+        current_peak_a=recording.peak_a,
+        current_range_a=model.current.range_max,
+        voltage_peak_v=recording.peak_v,
+        voltage_range_v=model.voltage.range_max,
+        records=len(recording.amps),
+        record_s=model.period_s,
+    )
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards, in memory where there is room: the writer's syncs cost nothing there."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="labd-truth-", dir=memory if memory.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def write(rack: Rack, script: Script, folder: Path, rng: np.random.Generator) -> Path:
+    """Write the trace that a daemon would have; return its folder. It is closed, not sealed."""
+    writer = TraceWriter.create(folder, script.meta, sync_s=3600.0, coalesce_s=3600.0)
+    count = len(script.amps)
+    for entry in _journal(rack, script, rng):
+        writer.journal(entry)
     for first in range(0, count, BLOCK):
         part = slice(first, first + BLOCK)
-        writer.write(Block(first, {Quantity.CURRENT: current[part], Quantity.VOLTAGE: voltage[part]}))
+        writer.write(Block(first, {Quantity.CURRENT: script.amps[part], Quantity.VOLTAGE: script.volts[part]}))
     writer.close()
-    path = writer.folder
-    seal(path)
-    return path
+    return writer.folder
 
 
-class _Stamps:
-    """The timestamper: true times in, edges out."""
+def _journal(rack: Rack, script: Script, rng: np.random.Generator) -> Iterator[Record]:
+    """All records, in the order of their times."""
+    count = len(script.amps)
+    last_s = script.end_s
+    entries: list[tuple[float, Record]] = []
+    sequence = 0
 
-    def __init__(self, rack: Rack, rng: np.random.Generator) -> None:
-        self._rack = rack
-        self._rng = rng
-        self._sequence = 0
+    def stamp(at_s: float) -> int:
+        return rack.ticks(at_s + JITTER_S * float(rng.standard_normal()))
 
-    def edge(self, pin: int, level: int, at_s: float) -> Edge:
-        at_s += JITTER_S * float(self._rng.standard_normal())
-        ticks = int(self._rack.tick_start + at_s * TICK_HZ * (1 + 1e-6 * self._rack.tick_ppm))
-        self._sequence += 1
-        return Edge(pin=pin, level=level, ticks=ticks, sequence=self._sequence)
+    about_s = rng.uniform(0.25e-3, 10e-3, 2)
+    early, late = script.asked_s - float(about_s[0]), script.asked_s + 2e-3 + float(about_s[1])
+    entries.append((early, Bracket(sample=0, earliest_ticks=rack.ticks(early), latest_ticks=rack.ticks(late))))
+    after_s = rng.uniform(0.5e-3, 20e-3, 2)
+    early, late = last_s - float(after_s[0]), last_s + float(after_s[1])
+    entries.append((late, Bracket(sample=count, earliest_ticks=rack.ticks(early), latest_ticks=rack.ticks(late))))
+    if script.trigger_s is not None:
+        sequence += 1
+        entries.append(
+            (
+                script.trigger_s,
+                SyncPulse(
+                    pin=SYNC_PIN,
+                    ticks=stamp(script.trigger_s),
+                    sequence=sequence,
+                    sample=-DELAY_MAX_S / 2 / rack.model.period_s,
+                    u_latency_s=DELAY_MAX_S / math.sqrt(12),
+                ),
+            )
+        )
+    entries += [
+        (on, LoadPulse(pin=LOAD_PIN, on_ticks=stamp(on), off_ticks=stamp(off))) for on, off in script.pulse_pins
+    ]
+    for index, (window, edges) in enumerate(zip(script.windows, script.edges, strict=True)):
+        begun = TrialStarted(index=index, input=str(index), inferences=rack.inferences, warmups=10, at=NOON)
+        entries.append((window.start_s - 8e-3, begun))
+        for at_s in edges:
+            for level, edge_s in ((0, at_s), (1, at_s + PULSE_S)):
+                sequence += 1
+                entries.append((edge_s, EdgeSeen(pin=PIN, level=level, ticks=stamp(edge_s), sequence=sequence)))
+        entries.append((window.stop_s + 8e-3, TrialEnded(index=index, at=NOON)))
+    return (entry for _, entry in sorted(entries, key=lambda each: each[0]))
 
 
-def _meta(rack: Rack, name: str) -> TraceMeta:
-    synced = rack.anchor is Anchor.SYNC
-    columns = ((Quantity.CURRENT, CURRENT), (Quantity.VOLTAGE, VOLTAGE))
+def _meta(here: Circumstances, rack: Rack, window_s: float) -> TraceMeta:
+    model = rack.model
+    noise_a = here.noise_a if here.noise_a is not None else model.current.noise_rms
+    accuracies = (
+        (
+            Quantity.CURRENT,
+            type(model.current)(model.current.range_max, model.current.gain, model.current.offset, noise_a),
+        ),
+        (Quantity.VOLTAGE, model.voltage),
+    )
+    pulsed = here.anchor.pulsed
     return TraceMeta(
-        trace_id=name,
+        trace_id="run",
         job_id=1,
         run_id=1,
-        board="virtual-1",
-        benchmark="digits01",
+        board="drawn",
+        benchmark="drawn",
         mode=Mode.ENERGY,
-        min_window_s=0.9 * rack.window_s,
+        min_window_s=0.8 * min(window_s, rack.inferences * rack.board.inference_s),
         min_inferences=10,
         trials=TRIALS,
-        instrument=Identity("labd", "virtual analyzer", "1", "1"),
-        edge_source=Identity("labd", "virtual timestamper", "1", "1"),
+        instrument=Identity("none", "drawn analyzer", "1", "1"),
+        edge_source=Identity("none", "drawn timestamper", "1", "1"),
         channel=1,
         timing_pin=PIN,
-        pulse_s=10e-6,
-        columns=tuple(
-            Column(quantity, SampleKind.MEAN, Provenance.MEASURED, accuracy) for quantity, accuracy in columns
-        ),
-        period_s=PERIOD_S,
+        pulse_s=PULSE_S,
+        columns=tuple(Column(q, SampleKind.MEAN, Provenance.MEASURED, accuracy) for q, accuracy in accuracies),
+        period_s=model.period_s,
         period_requested_s=None,
-        sample_clock_ppm=CLOCK_PPM,
+        sample_clock_ppm=here.clock_ppm,
         tick_rate_hz=TICK_HZ,
-        tick_clock_ppm=CLOCK_PPM,
-        trigger=TriggerSource.EXTERNAL if synced else TriggerSource.IMMEDIATE,
-        sync_pin=SYNC_PIN if synced else None,
-        supply_voltage_v=3.0,
+        tick_clock_ppm=here.clock_ppm,
+        trigger=TriggerSource.EXTERNAL if pulsed else TriggerSource.IMMEDIATE,
+        sync_pin=SYNC_PIN if pulsed else None,
+        sync_load=LOAD if here.anchor.loaded else None,
+        supply_voltage_v=SUPPLY_V,
         firmware_sha256="",
         labd_version="0",
         started_at=NOON,
