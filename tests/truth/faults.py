@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.truth.boards import PULSE_S, TrueWindow
+from tests.truth.boards import TrueWindow
 from tests.truth.runs import Anchor, Script
+
+SYNC_PULSE_S = 10e-6
+"""An analyzer of the other polarity starts at the end of the pulse, so much after its leading edge; or when armed."""
 
 Change = Callable[[Script, np.random.Generator], None]
 
@@ -45,7 +48,7 @@ def faults(anchor: Anchor) -> list[Fault]:
             for shift_s in (0.2e-3, 1e-3, 10e-3, 50e-3, -10e-3)
         ]
         found += [
-            Fault("triggered at the pulse's other edge", before=_shifted(-PULSE_S), small=True),
+            Fault("triggered at the pulse's other edge", before=_shifted(SYNC_PULSE_S), small=True),
             Fault("triggered when it was armed", before=_armed),
         ]
     for count in (1, 2, 5, 50):
