@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from drivers.api import Accuracy
+from drivers.api import Accuracy, SampleKind
 from tests.truth.clocks import Clock
 from tests.truth.currents import Current, Floats, LowPasses
 
@@ -128,8 +128,9 @@ def record(
     first_s: float,
     count: int,
     rng: np.random.Generator,
+    kind: SampleKind = SampleKind.MEAN,
 ) -> Recording:
-    """Sample from true time `first_s` on."""
+    """Sample from true time `first_s` on; an instant is the converter point in the middle of its period."""
     begin = clock.shows(first_s) + model.point_s / 2
     taus_s = (errors.tau_current_s, errors.tau_voltage_s)
     low_passes = LowPasses(current, taus_s, clock.shows, begin, model.point_s)
@@ -142,7 +143,10 @@ def record(
         through = np.clip(through, -limit_a, limit_a)
         felt = np.clip(source.volts - source.ohm * felt, -limit_v, limit_v)
         peak_a, peak_v = max(peak_a, float(through.max())), max(peak_v, float(felt.max()))
-        amps[part], volts[part] = through.mean(axis=1), felt.mean(axis=1)
+        if kind is SampleKind.MEAN:
+            amps[part], volts[part] = through.mean(axis=1), felt.mean(axis=1)
+        else:
+            amps[part], volts[part] = through[:, model.points // 2], felt[:, model.points // 2]
     amps += errors.noise_factor * model.current.noise_rms * rng.standard_normal(count)
     volts += errors.noise_factor * model.voltage.noise_rms * rng.standard_normal(count)
     if errors.flicker_a:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from drivers.api import Quantity
+from drivers.api import Quantity, SampleKind
 from tests.truth.analyzers import Rate
 from tests.truth.boards import Shape
 from tests.truth.faults import Fault, faults
@@ -29,6 +29,8 @@ COLOURS = {
 }
 TRIALS = Bounds(ratio=(0.5, 1.8), coverage=(0.93, 1.0), refused=0.01)
 """For the spread of five trials: Student's t of 4 degrees of freedom has a standard deviation of 1.4."""
+LOOSE = Bounds(ratio=(0.4, 1.3), refused=0.01)
+"""For what is estimated from few figures, or bounded: not too small, and not ten times too large."""
 ONLY = Bounds(ratio=(0.8, 1.2), coverage=(0.93, 1.0), refused=0.01)
 """For cells of one rectangular term: it has no tails, its interval covers all."""
 
@@ -85,6 +87,13 @@ def _terms() -> list[Cell]:
         Cell("noise", "term", replace(quiet, noise_a=1e-3, windows_s=SHORT_S), CLEAN),
         Cell("edge placement", "term", replace(quiet, anchor=Anchor.SYNC, windows_s=SHORT_S), CLEAN),
         Cell("edge sample", "term", replace(quiet, shape=Shape.PHASES, ohm=(0.0, 0.0), windows_s=SHORT_S), CLEAN),
+        Cell("drift", "term", replace(quiet, flicker_a=20e-6), LOOSE),
+        Cell(
+            "sampling",
+            "term",
+            replace(quiet, shape=Shape.BURSTS, ohm=(0.0, 0.0), kind=SampleKind.INSTANT),
+            replace(LOOSE, refused=None),
+        ),
         Cell("spread", "term", replace(square, drift=(0.01, 0.02), subject=Subject.BOARD), TRIALS),
         Cell(
             "spread, trials correlated by 0.8",

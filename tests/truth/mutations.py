@@ -27,6 +27,8 @@ SCALED = (
     TermName.VOLTAGE_OFFSET,
     TermName.PRODUCT_OF_MEANS,
     TermName.NOISE,
+    TermName.DRIFT,
+    TermName.SAMPLING,
     TermName.EDGE_PLACEMENT,
     TermName.EDGE_SAMPLE,
     TermName.CLOCK,

@@ -86,6 +86,7 @@ class Circumstances:
         drift: Limits of a log-uniform draw of how much trials differ, relative.
         memory: Correlation of one trial with the next.
         subject: What is judged.
+        kind: What a sample stands for.
         gains, offsets: Which quantities are off by a gain or an offset; none where labd's own error is judged.
     """
 
@@ -103,6 +104,7 @@ class Circumstances:
     drift: tuple[float, float] = (1e-5, 1e-3)
     memory: float = 0.0
     subject: Subject = Subject.WINDOWS
+    kind: SampleKind = SampleKind.MEAN
     gains: frozenset[Quantity] = frozenset()
     offsets: frozenset[Quantity] = frozenset()
 
@@ -281,6 +283,7 @@ def sample(rack: Rack, script: Script, rng: np.random.Generator) -> None:
         first_s=script.first_s,
         count=int(span_s / rack.model.period_s),
         rng=rng,
+        kind=script.meta.columns[0].sample,
     )
     script.amps, script.volts = recording.amps, recording.volts
     script.meta = script.meta.model_copy(update={"headroom": _headroom(rack.model, recording)})
@@ -392,7 +395,7 @@ def _meta(here: Circumstances, rack: Rack, window_s: float) -> TraceMeta:
         channel=1,
         timing_pin=PIN,
         pulse_s=PULSE_S,
-        columns=tuple(Column(q, SampleKind.MEAN, Provenance.MEASURED, accuracy) for q, accuracy in accuracies),
+        columns=tuple(Column(q, here.kind, Provenance.MEASURED, accuracy) for q, accuracy in accuracies),
         period_s=model.period_s,
         period_requested_s=None,
         sample_clock_ppm=here.clock_ppm,
