@@ -1,8 +1,8 @@
 """A power analyzer as its maker describes one: low-passes, converter, range, averaging, noise, steps of the reading.
 
 At 4.9 kS/s it is the N6781A of Keysight's data sheet: a converter point every 5.12 µs, 40 of them to a sample, noise
-from the N67xx specification guide. The faster ones have points of a fourth or half of their period, and a noise that
-grows as if it were white. Current and voltage pass low-passes of their own. Points are clipped at the range *before*
+from the N67xx specification guide. The faster ones have points of 5, 1 and 0.5 µs, and a noise that grows as if it were
+white. Current and voltage pass low-passes of their own. Points are clipped at the range *before*
 they are averaged, so a sample below the range can hide points above it.
 """
 
@@ -71,7 +71,7 @@ def _model(period_s: float, points: int, noise_a: float, noise_v: float, bandwid
 MODELS = {
     Rate.ELOG: _model(204.8e-6, 40, 3.8e-6, 825e-6, (60e3, 200e3)),
     Rate.TEN: _model(100e-6, 20, 5.4e-6, 1.2e-3, (60e3, 200e3)),
-    Rate.HUNDRED: _model(10e-6, 4, 17e-6, 2e-3, (60e3, 200e3)),
+    Rate.HUNDRED: _model(10e-6, 10, 17e-6, 2e-3, (60e3, 200e3)),
     Rate.MEGA: _model(1e-6, 2, 54e-6, 4e-3, (200e3, 500e3)),
 }
 
