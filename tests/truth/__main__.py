@@ -12,7 +12,7 @@ from tests.truth.cells import BANDS_S, CELLS, RUNS, Cell
 from tests.truth.mutations import MUTATIONS
 from tests.truth.play import Task, play_all
 from tests.truth.tables import markdown, mutants
-from tests.truth.verdict import ALLOWED, STEPPED, Figures, Outcome, breaches, figures
+from tests.truth.verdict import ALLOWED, STEPPED, Figures, Outcome, bare, breaches, figures
 
 BAND_MIN = 30
 """Fewest runs in a band of window lengths that are judged by themselves."""
@@ -99,25 +99,32 @@ def judge_mutations(arguments: argparse.Namespace) -> int:
         for mutation, outcome in zip(task.mutations, outcomes, strict=True):
             seen[mutation].setdefault(task.cell, []).append(outcome)
     rows = {name: [figures(cell, outcomes) for cell, outcomes in by_cell.items()] for name, by_cell in seen.items()}
-    # Where a cell fails as it is, its failing under a mutation tells nothing.
-    failing = [row.group for row in rows[""] if breaches(row, CELLS[row.group].bounds)]
+    # A bound that is broken with nothing planted tells nothing when it is broken under a mutation.
+    unchanged = [each for row in rows[""] for each in breaches(row, CELLS[row.group].bounds)]
+    known = {_bound(each) for each in unchanged}
     turned = {
         name: [
-            each for row in rows[name] if row.group not in failing for each in breaches(row, CELLS[row.group].bounds)
+            each for row in rows[name] for each in breaches(row, CELLS[row.group].bounds) if _bound(each) not in known
         ]
         for name in names
     }
     unseen = [name for name in names if not turned[name]]
     if arguments.json:
-        told = {"seed": arguments.seed, "ok": not unseen and not failing, "failing": failing, "turned": turned}
+        told = {"seed": arguments.seed, "ok": not unseen and not unchanged, "unchanged": unchanged, "turned": turned}
         print(json.dumps(told, indent=1))
     else:
         print(mutants(turned))
-    for cell in failing:
-        print(f"{cell!r} fails with nothing planted", file=sys.stderr)
+    for sentence in unchanged:
+        print(f"with nothing planted: {sentence}", file=sys.stderr)
     for name in unseen:
         print(f"nothing sees {name!r}", file=sys.stderr)
-    return 1 if unseen or failing else 0
+    return 1 if unseen or unchanged else 0
+
+
+def _bound(breach: str) -> str:
+    """Which bound of which cell a sentence of `breaches` is about."""
+    cell, what = breach.split(": ", 1)
+    return f"{cell}: {bare(what)[:20]}"
 
 
 def main() -> int:
