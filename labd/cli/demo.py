@@ -19,12 +19,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from labd.benchmarks import Mode
-from labd.cli.table import Exit, plus_minus, print_json, print_table, remarks, results
+from labd.cli.table import Exit, print_json, print_table, remarks, results
 from labd.errors import ConfigError, LabError
 from labd.logs import configure
 from labd.model.states import JobState
 from labd.mqtt.broker import embedded_broker
 from labd.mqtt.client import LabClient, connect
+from labd.plus_minus import PLUS_MINUS, plus_minus
 from labd.score.accuracy import AccuracyScore
 from labd.score.energy import RunScore
 from labd.score.performance import PerformanceScore
@@ -87,11 +88,13 @@ class Row:
             "state": self.state,
             "cause": self.cause,
             "energy_j_per_inference": None if energy is None else energy.value,
-            "uncertainty_j_per_inference": None if energy is None else energy.standard_uncertainty,
+            "standard_uncertainty_j_per_inference": None if energy is None else energy.standard_uncertainty,
+            "uncertainty_j_per_inference": None if energy is None else energy.standard_uncertainty,  # the same
             "true_j_per_inference": self.true_j,
             "error": self.error,
             "inferences_per_s": None if rate is None else rate.value,
-            "inferences_per_s_uncertainty": None if rate is None else rate.standard_uncertainty,
+            "inferences_per_s_standard_uncertainty": None if rate is None else rate.standard_uncertainty,
+            "inferences_per_s_uncertainty": None if rate is None else rate.standard_uncertainty,  # the same
             "top1": None if accuracy is None else accuracy.top1,
             "top1_samples": None if accuracy is None else accuracy.samples,
             "traces": self.traces,
@@ -218,7 +221,7 @@ def _show(rows: Sequence[Row], folder: Path, *, as_json: bool) -> None:
         print_json({"folder": str(folder), "jobs": [row.document() for row in rows]})
         return
     columns = ("board", "mode", "energy an inference", "true value", "error", "inferences/s", "top-1", "state")
-    print_table("what labd measured: value ± standard uncertainty", columns, (row.cells() for row in rows))
+    print_table(f"what labd measured: {PLUS_MINUS}", columns, (row.cells() for row in rows))
     for row in rows:
         if row.cause:
             remarks().print(f"{row.board}, {row.mode}: {row.cause}", markup=False)

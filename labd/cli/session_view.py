@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from labd.cli.table import plus_minus, print_table
+from labd.cli.table import print_table
+from labd.plus_minus import STANDARD, plus_minus
 from labd.score.uncertainty import Estimate, TermName
 from labd.service.sessions.compared import Compared
 from labd.service.sessions.scoring import SessionScore
@@ -43,10 +44,13 @@ def print_session(score: SessionScore) -> None:
             "with the monitor's error",
             "per inference",
         )
-        print_table(f"{score.name}: energy windows ({score.format.value})", columns, map(_row, score.windows))
+        print_table(
+            f"{score.name}: energy windows ({score.format.value}), ± {STANDARD}", columns, map(_row, score.windows)
+        )
     rows = [row for row in _medians(score) if any(cell != "-" for cell in row[1:])]
     heads = ("figure", "published", "ours", "labd's own", "with the monitor's error")
-    print_table(f"{score.name}: the session", heads, rows)
+    behind = "" if score.own_uj_per_inference is None else f", ± {STANDARD}"
+    print_table(f"{score.name}: the session{behind}", heads, rows)
 
 
 def _row(window: WindowFigures) -> tuple[str, ...]:

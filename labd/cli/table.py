@@ -6,7 +6,6 @@ Results go to standard output and everything else to standard error, so that a p
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
@@ -116,16 +115,6 @@ def quantity(value: float, unit: str, digits: int = 4) -> str:
     """A figure with the prefix that suits it: `204.8 µs`."""
     scale, prefix = _prefix(value)
     return f"{value / scale:.{digits}g} {prefix}{unit}"
-
-
-def plus_minus(value: float, uncertainty: float, unit: str) -> str:
-    """A figure and its standard uncertainty, both to two digits of the latter: `14.23 ± 0.11 µJ`."""
-    if not (math.isfinite(uncertainty) and uncertainty > 0):
-        return f"{value:.6g} ± {uncertainty:g} {unit}"
-    exponent = math.floor(math.log10(uncertainty)) - 1
-    decimals = max(0, -exponent)
-    rounded = round(value, -exponent), round(uncertainty, -exponent)
-    return f"{rounded[0]:.{decimals}f} ± {rounded[1]:.{decimals}f} {unit}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -236,6 +236,8 @@ class ScoreDocument(Message):
 
     scorer: str
     result: dict[str, Any]
+    coverage_factor: Literal[1] = 1
+    """k of every uncertainty in `result` (`standard_uncertainty`, `u_...`): they are standard uncertainties."""
     inputs: dict[str, Any]
     created_at: datetime
 

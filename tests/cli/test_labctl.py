@@ -111,6 +111,7 @@ async def test_a_completed_energy_job_shows_microjoules_with_uncertainty(tmp_pat
         await lab.end_run(run_id)
         shown = await labctl(*lab.options, "job", "show", str(job_id))
         for words in (
+            "value ± standard uncertainty, k = 1",
             "14.23 ± 0.11 µJ",
             "14.011 to 14.451 µJ (95 %)",
             "median of 5 windows",

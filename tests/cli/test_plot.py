@@ -75,8 +75,9 @@ def test_a_whole_run_says_who_what_how_much_and_with_what(traces: dict[str, Trac
     assert "trace t1 · Keysight N6705C · 4.883 kS/s" in said
     (summary,) = (line for line in said if "median" in line)
     assert summary.startswith("5 windows of 40 inferences, median 1.0")
-    assert summary.endswith(" mJ an inference")
     assert " ± " in summary
+    assert summary.endswith(" mJ (k = 1) an inference")
+    assert any("±: standard uncertainty, k = 1" in line for line in said), "the windows' labels have no room for it"
     assert {"current [mA]", "time [s]", "sync pulse", "whole run, 8.65 s"} <= set(said)
     assert [line for line in said if line.startswith("trial")] == [f"trial {k}" for k in range(5)]
     assert sum(line.endswith("mJ") and "±" in line for line in said) == 5

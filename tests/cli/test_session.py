@@ -30,7 +30,16 @@ KEYS = [
     "figures",
     "findings",
 ]
-WINDOW_KEYS = ["index", "start_s", "duration_s", "energy_uj", "published_uj", "energy_own_uj", "uncertainty_uj"]
+WINDOW_KEYS = [
+    "index",
+    "start_s",
+    "duration_s",
+    "energy_uj",
+    "published_uj",
+    "energy_own_uj",
+    "standard_uncertainty_uj",
+    "uncertainty_uj",
+]
 
 
 def _score(*arguments: str) -> tuple[int, str, str]:
@@ -49,7 +58,8 @@ def test_json_of_one_benchmark_is_one_document(tmp_path: Path) -> None:
     assert [list(window) for window in document["windows"]] == [WINDOW_KEYS] * 3
     assert [window["index"] for window in document["windows"]] == [2, 4, 6]
     assert all(window["energy_uj"] == window["published_uj"] for window in document["windows"])
-    assert all(window["uncertainty_uj"] > 0 for window in document["windows"])
+    assert all(window["standard_uncertainty_uj"] > 0 for window in document["windows"])
+    assert all(window["uncertainty_uj"] == window["standard_uncertainty_uj"] for window in document["windows"])
     assert document["windows"][0]["start_s"] == made.times_s[1]
     assert document["accuracy"] is None
 
@@ -72,6 +82,7 @@ def test_the_table_has_published_ours_and_labds_own_with_its_uncertainty(tmp_pat
     assert status == 0
     for words in ("published, µJ", "differs, µJ", "0.000", " ± ", "median energy per inference", "µJ"):
         assert words in out
+    assert out.count("± standard uncertainty, k = 1") == 2, "each of the two tables says what stands behind its ±"
     assert "UM2243" in err
     assert "UM2243" not in out
 

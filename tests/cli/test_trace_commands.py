@@ -59,7 +59,14 @@ async def test_traces_are_listed_with_where_they_lie_and_for_how_long_they_last(
 async def test_a_trace_is_shown_with_its_score_in_microjoules(tmp_path: Path) -> None:
     async with lab_with_traces(tmp_path) as lab:
         shown = await labctl(*lab.options, "trace", "show", TRACE)
-        for words in (f"trace {TRACE}", "14.23 ± 0.11 µJ", "10 s, 48,828 samples of 204.8 µs", "123.5 kB", "here"):
+        for words in (
+            f"trace {TRACE}",
+            "14.23 ± 0.11 µJ",
+            "value ± standard uncertainty, k = 1",
+            "10 s, 48,828 samples of 204.8 µs",
+            "123.5 kB",
+            "here",
+        ):
             assert words in shown.out, shown.out
         assert (await labctl(*lab.options, "trace", "show", "old", "--json")).document["labels"] == {"why": "debug"}
         missing = await labctl(*lab.options, "trace", "show", "none-of-ours")

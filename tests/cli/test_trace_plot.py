@@ -60,7 +60,8 @@ def test_json_tells_what_is_shown(folder: Path, tmp_path: Path) -> None:
     assert [window["trial"] for window in document["windows"]] == [0, 1]
     for window in document["windows"]:
         assert window["energy_j_per_inference"] == pytest.approx(RUN.energy_j, rel=1e-3)
-        assert window["uncertainty_j_per_inference"] > 0
+        assert window["standard_uncertainty_j_per_inference"] > 0
+        assert window["uncertainty_j_per_inference"] == window["standard_uncertainty_j_per_inference"]
         assert window["refused"] is None
     assert [mark["kind"] for mark in document["marked"]] == ["gap"]
     assert len(document["edges"]) == 4

@@ -78,7 +78,7 @@ async def test_a_golden_job_is_queued_once_a_day_and_a_result_that_is_off_makes_
         await golden.tend()
         board = await lab.database.read(lambda session: session.get_one(Board, "b1"))
         assert board.state is BoardState.SUSPECT
-        assert board.reason.startswith("golden job 5 is +7.46 ± 0.21 % from the median of 4 earlier ones")
+        assert board.reason.startswith("golden job 5 is +7.46 ± 0.21 % (k = 2) from the median of 4 earlier ones")
         jobs = await lab.database.read(lambda session: list(session.exec(select(Job))))
         assert {(job.requester, job.mode, job.spec["board"]["id"]) for job in jobs} == {("labd", Mode.ENERGY, "b1")}
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labd.cli.table import counted, local_time, plus_minus, print_table, quantity, results, short_time
+from labd.cli.table import counted, local_time, print_table, quantity, results, short_time
 from labd.model.states import JobState
+from labd.plus_minus import PLUS_MINUS, plus_minus
 from labd.service.messages import (
     CauseDocument,
     JobDocument,
@@ -137,7 +138,7 @@ def _print_run(run: RunDocument) -> None:
     results().print()
     print_table(f"run {run.id}, attempt {run.attempt}", ("what", "is"), rows)
     if scored := [row for score in run.scores for row in _scored(score)]:
-        print_table("scores", ("figure", "value ± standard uncertainty", "interval", "made of", "scorer"), scored)
+        print_table("scores", ("figure", PLUS_MINUS, "interval", "made of", "scorer"), scored)
     if findings := [row for score in run.scores for row in _findings(score)]:
         print_table("rules broken", ("rule", "trial", "detail"), findings)
     if remarks := [row for score in run.scores for row in _remarks(score)]:

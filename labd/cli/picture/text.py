@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from drivers.api import Quantity, SampleKind
 from labd.cli.picture.scene import OneInference, OneWindow, Scene, Stretch, WholeRun
 from labd.cli.picture.windows import ShownWindow
-from labd.cli.table import plus_minus, quantity
+from labd.cli.table import quantity
+from labd.plus_minus import STANDARD, plus_minus, with_k
 
 SHORT_ID = 28
 """Letters of a trace's id that a picture shows; of a longer one the middle is left out."""
@@ -87,19 +88,21 @@ def _energies(scene: Scene, brief: int = 0) -> str:
     if energy_j is None:
         return f"{count}, none scored" if any(window.refused for window in windows) else count
     median = "" if brief else "median "
-    return f"{count}, {median}{_energy(energy_j, scene.run.uncertainty_j)} an inference"
+    return f"{count}, {median}{_energy(energy_j, scene.run.uncertainty_j, with_k)} an inference"
 
 
 def _energy_of(window: ShownWindow) -> str:
     return window.refused if window.energy_j is None else _energy(window.energy_j, window.uncertainty_j)
 
 
-def _energy(energy_j: float, uncertainty_j: float | None) -> str:
+def _energy(
+    energy_j: float, uncertainty_j: float | None, write: Callable[[float, float, str], str] = plus_minus
+) -> str:
     prefix = prefix_of(abs(energy_j))
     unit = f"{prefix.name}J"
     if uncertainty_j is None:
         return f"{energy_j / prefix.scale:.5g} {unit}"
-    return plus_minus(energy_j / prefix.scale, uncertainty_j / prefix.scale, unit)
+    return write(energy_j / prefix.scale, uncertainty_j / prefix.scale, unit)
 
 
 def _sight(scene: Scene) -> str:
@@ -139,6 +142,8 @@ def footer(scene: Scene) -> Footer:
         key.append(f"vertical lines: {direction} edges of pin {', '.join(map(str, pins))}")
     if scene.windows and scene.inference is None:
         key.append("shaded: windows of trials")
+        if any(window.uncertainty_j is not None for window in scene.windows):
+            key.append(f"±: {STANDARD}")
     if scene.inference is not None:
         key.append(f"dotted: the window in {scene.inference.of} equal parts")
     if scene.phases:

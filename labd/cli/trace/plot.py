@@ -123,7 +123,8 @@ def document(scene: Scene) -> dict[str, Any]:
                 "stop_s": window.stop_s,
                 "inferences": window.inferences,
                 "energy_j_per_inference": window.energy_j,
-                "uncertainty_j_per_inference": window.uncertainty_j,
+                "standard_uncertainty_j_per_inference": window.uncertainty_j,
+                "uncertainty_j_per_inference": window.uncertainty_j,  # the same
                 "refused": window.refused or None,
             }
             for window in scene.windows
@@ -142,7 +143,8 @@ def document(scene: Scene) -> dict[str, Any]:
             "energy_j": part.energy_j,
         },
         "energy_j_per_inference": scene.run.energy_j,
-        "uncertainty_j_per_inference": scene.run.uncertainty_j,
+        "standard_uncertainty_j_per_inference": scene.run.uncertainty_j,
+        "uncertainty_j_per_inference": scene.run.uncertainty_j,  # the same
         "remarks": list(scene.run.remarks),
     }
 

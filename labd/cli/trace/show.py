@@ -14,6 +14,7 @@ from labd.cli.table import counted, local_time, print_json, print_table, quantit
 from labd.cli.trace.list_ import place
 from labd.cli.trace.place import is_folder
 from labd.keep.names import TraceIdError, checked_id
+from labd.plus_minus import PLUS_MINUS
 from labd.service.traces.messages import TraceDetails, TraceRef
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _print_details(trace: TraceDetails) -> None:
     print_table(f"trace {trace.id}", ("what", "is"), [(what, words) for what, words in rows if words])
     scored = [(*row, score.scorer) for score in trace.scores for row in figures(score)]
     if scored:
-        print_table("scores", ("figure", "value ± standard uncertainty", "interval", "made of", "scorer"), scored)
+        print_table("scores", ("figure", PLUS_MINUS, "interval", "made of", "scorer"), scored)
 
 
 def _document(folder: Path, trace: Trace) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from labd.model.ledger_events import LABD
 from labd.model.states import UNDER_WAY, BoardState, JobState, RunState
 from labd.model.tables import LIVE_JOBS, Job, Mark, Run, Score
 from labd.model.tables import Board as BoardRow
+from labd.plus_minus import with_k
 from labd.schedule.health import GOLDEN_LAST, Golden, golden_drift
 from labd.service.messages import BoardChoice, JobSpec
 from labd.service.queue.requirement import requirement_of
@@ -32,7 +33,7 @@ LABEL, GOLDEN = "labd.purpose", "golden"
 PRIORITY = -5
 """Level of a golden job: others go first, but ageing brings it forward."""
 
-_EXPANDED = 2.0
+_EXPANDED = 2
 """Coverage factor of the uncertainty that a result is judged with."""
 
 
@@ -87,8 +88,9 @@ class GoldenJobs:
             drift = golden_drift(latest, list(results.values()), tolerance)
             if drift is None or not drift.beyond:
                 return ""
+            off = with_k(drift.percent, drift.expanded_percent, "%", k=_EXPANDED)
             reason = (
-                f"golden job {ended[-1]} is {drift.percent:+.2f} ± {drift.expanded_percent:.2f} % from the median of "
+                f"golden job {ended[-1]} is {'+' if drift.percent > 0 else ''}{off} from the median of "
                 f"{drift.earlier} earlier ones, more than {tolerance:g} %"
             )
             ledger_health.make_suspect(session, board_id, reason, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import StringConstraints
 
@@ -57,6 +57,8 @@ class CheckDocument(Message):
     ended_at: datetime | None
     passed: bool | None
     findings: dict[str, dict[str, Any]]
+    coverage_factor: Literal[1] = 1
+    """k of every uncertainty in `findings` (`u_...`): they are standard uncertainties."""
 
 
 class BoardDetail(Message):

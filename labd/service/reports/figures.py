@@ -42,7 +42,7 @@ _STYLE = {
 
 
 def change_chart(change: ChangeFound) -> str:
-    """A cell over its nights: baseline, the level since the change, uncertainties (k = 2), and when the alarm came."""
+    """A cell over its nights: baseline, the level since the change, uncertainties (k = 1), and when the alarm came."""
     scale, unit = _SCALES[change.quantity]
     tint = RED if change.direction is Direction.WORSE else GREEN
     with style.context(["default", _STYLE], after_reset=True):
@@ -62,7 +62,7 @@ def change_chart(change: ChangeFound) -> str:
                 axes.errorbar(
                     [point.at for point in chosen],
                     [point.value * scale for point in chosen],
-                    yerr=[2 * point.standard_uncertainty * scale for point in chosen],
+                    yerr=[point.standard_uncertainty * scale for point in chosen],
                     fmt="o",
                     markersize=3.6,
                     color=tint if inside else INK,
@@ -83,7 +83,7 @@ def change_chart(change: ChangeFound) -> str:
         axes.set_title(one_line(change.cell), loc="left", fontsize=10, fontweight="bold")
         axes.set_title(one_line(change.board), loc="right", fontsize=9, color=FAINT)
         axes.set_xlabel("night")
-        axes.set_ylabel(f"{NAMES[change.quantity]}, {unit}")
+        axes.set_ylabel(f"{NAMES[change.quantity]}, {unit} (bars: k = 1)")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axes.grid(axis="x", visible=False)
         return _svg(figure)
@@ -121,7 +121,7 @@ def boards_chart(boards: tuple[BoardNight, ...]) -> str:
 
 
 def golden_chart(golden: tuple[GoldenDrift, ...]) -> str:
-    """The golden job of each board against its own median, in its band."""
+    """The golden job of each board against its own median, in its band; uncertainties with k = 1."""
     with style.context(["default", _STYLE], after_reset=True):
         rows = (len(golden) + 1) // 2
         figure = Figure(figsize=(11.4, 0.4 + 1.6 * rows), layout="constrained")
@@ -144,7 +144,7 @@ def _golden_panel(axes: Axes, one: GoldenDrift) -> None:
     axes.errorbar(
         [point.at for point in one.points],
         [(point.value / usual - 1) * 100 for point in one.points],
-        yerr=[2 * point.standard_uncertainty / usual * 100 for point in one.points],
+        yerr=[point.standard_uncertainty / usual * 100 for point in one.points],
         fmt="o",
         markersize=3,
         color=tint,

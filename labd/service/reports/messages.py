@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -95,7 +95,10 @@ class BoardNight(Message):
 
 
 class Point(NamedTuple):
-    """A figure of a chart: the night, or days before the report for a golden job; value and standard uncertainty."""
+    """A figure of a chart: the night, or days before the report for a golden job; value and standard uncertainty.
+
+    In JSON it is a list of the three.
+    """
 
     at: float
     value: float
@@ -219,6 +222,8 @@ class MorningReport(Message):
     """What the night itself was noted with: why it was late, which cells were left out."""
     omitted: Annotated[dict[str, int], Field(default_factory=dict)]
     """How many entries of a list were cut off."""
+    coverage_factor: Literal[1] = 1
+    """k of the uncertainties of all points: they are standard uncertainties."""
 
     @property
     def duration_s(self) -> float:

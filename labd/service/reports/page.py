@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from labd.plus_minus import STANDARD
 from labd.service.reports.figures import boards_chart, change_chart, golden_chart
 from labd.service.reports.messages import ChangeFound, Mood, MorningReport
-from labd.service.reports.text import NAMES, change_text, evidence_text, figure_text, rate_text, since_text
+from labd.service.reports.text import NAMES, change_text, evidence_text, latest_text, rate_text, since_text
 
 CHARTS_MAX = 24
 """Most changes that are drawn."""
@@ -41,6 +42,7 @@ h2 { font-size: 19px; margin: 34px 0 10px }
 .charts svg, .card > svg { width: 100%; height: auto; display: block }
 .card > svg.narrow { max-width: 720px }
 .card p { margin: 2px 0 0; color: var(--faint); font-size: 13px } .card p strong { color: var(--ink) }
+.key { margin: -6px 0 10px; color: var(--faint); font-size: 13px }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; vertical-align: top;
   padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line) }
 th { color: var(--faint); font-weight: 500; font-size: 13px }
@@ -95,7 +97,8 @@ def _parts(report: MorningReport) -> Iterator[str]:
     moved = sum(one.outside or one.drifting for one in charted)  # the worst come first
     drawn = tuple(charted[: min(max(moved, GOLDEN_FEW), GOLDEN_MAX)])
     if drawn:
-        yield f'<h2>Golden jobs</h2><div class="card">{golden_chart(drawn)}'
+        yield f'<h2>Golden jobs</h2><p class="key">Against their median; bars: {STANDARD}.</p>'
+        yield f'<div class="card">{golden_chart(drawn)}'
         if len(charted) > len(drawn):
             left = "are steady" if len(drawn) >= moved else "stand in the report's JSON"
             yield f"<p>{len(charted) - len(drawn)} more {left}.</p>"
@@ -140,13 +143,12 @@ def _tiles(report: MorningReport) -> Iterator[str]:
 def _changes(title: str, changes: tuple[ChangeFound, ...]) -> Iterator[str]:
     if not changes:
         return
-    yield f'<h2>{title}</h2><div class="charts">'
+    yield f'<h2>{title}</h2><p class="key">Bars: {STANDARD}.</p><div class="charts">'
     for change in changes[:CHARTS_MAX]:
         chart = change_chart(change) if change.points else f"<strong>{escape(change.cell)}</strong>"
         new = '<span class="new">new</span> ' if change.new else ""
         yield f'<div class="card">{chart}<p>{new}<strong>{escape(change_text(change))}</strong>, '
-        yield f"{escape(since_text(change))}; {figure_text(change.value, change.quantity)}, was "
-        yield f"{figure_text(change.baseline_value, change.quantity)}; evidence "
+        yield f"{escape(since_text(change))}; {latest_text(change)}; evidence "
         yield f"{evidence_text(change.evidence)}, an alarm takes {evidence_text(change.threshold)}</p></div>"
     yield "</div>"
     if len(changes) > CHARTS_MAX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labd.plus_minus import with_k
 from labd.score.regression import Quantity
 from labd.service.reports.messages import ChangeFound, MorningReport
 
@@ -26,8 +27,20 @@ def figure_text(value: float, quantity: Quantity) -> str:
     return f"{value * scale:#.4g} {unit}"
 
 
+def latest_text(change: ChangeFound) -> str:
+    """The latest figure with its uncertainty, and what it is held against: `14.23 ± 0.11 µJ (k = 1), was 13.8 µJ`."""
+    scale, unit = _UNITS[change.quantity]
+    latest = change.points[-1] if change.points else None
+    if latest is None or not latest.standard_uncertainty:
+        figure = figure_text(change.value, change.quantity)
+    else:
+        figure = with_k(latest.value * scale, latest.standard_uncertainty * scale, unit)
+    was, nights = figure_text(change.baseline_value, change.quantity), len(change.baseline_nights)
+    return f"{figure}, was {was} over {nights} {'night' if nights == 1 else 'nights'}"
+
+
 def change_text(change: ChangeFound) -> str:
-    """How much a cell changed: `+3.0 % (+2.7 to +3.3 %)`, in points for a share."""
+    """How much a cell changed, with its interval of 95 %: `+3.0 % (+2.7 to +3.3)`, in points for a share."""
     unit = "%" if change.quantity.relative else "points"
     low, high = change.interval
     return f"{change.change * 100:+.1f} {unit} ({low * 100:+.1f} to {high * 100:+.1f})"
@@ -50,7 +63,7 @@ def rate_text(report: MorningReport) -> str:
     return (
         f"{watched.cells} figures over {watched.nights} nights against baseline {watched.baseline}; at most one false "
         f"alarm in {watched.nights_per_false_alarm:g} nights over all of them, changes below {effect:.2g} % are "
-        "not told."
+        "not told. Ranges of changes cover 95 %."
     )
 
 

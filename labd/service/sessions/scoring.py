@@ -73,7 +73,8 @@ class SessionScore:
                     "energy_uj": float(window.energy),
                     "published_uj": float(window.printed),
                     "energy_own_uj": None if window.own is None else window.own.value,
-                    "uncertainty_uj": None if window.own is None else window.own.standard_uncertainty,
+                    "standard_uncertainty_uj": None if window.own is None else window.own.standard_uncertainty,
+                    "uncertainty_uj": None if window.own is None else window.own.standard_uncertainty,  # the same
                 }
                 for window in self.windows
             ],

@@ -86,8 +86,8 @@ def unstated(results: ResultsSet) -> str:
     if monitor is None:
         return "the session's monitor is not known here: its accuracy and digits are not in the uncertainty"
     return (
-        f"the uncertainty holds the ±{monitor.gain * 100:g} % that {monitor.maker} states for the {monitor.model} "
-        f"({monitor.source}); {monitor.unknown} are not stated, and not in it"
+        f"the uncertainty holds the limits of ±{monitor.gain * 100:g} % that {monitor.maker} states for the "
+        f"{monitor.model} ({monitor.source}); {monitor.unknown} are not stated, and not in it"
     )
 
 
