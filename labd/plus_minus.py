@@ -11,7 +11,7 @@ import math
 STANDARD = "standard uncertainty, k = 1"
 """What the uncertainties of a table or a picture are."""
 PLUS_MINUS = f"value ± {STANDARD}"
-"""The head of a column of figures."""
+"""What stands above a table of figures."""
 
 
 def plus_minus(value: float, uncertainty: float, unit: str) -> str:

@@ -31,6 +31,7 @@ from labd.score.energy import RunScore
 from labd.score.performance import PerformanceScore
 from labd.score.uncertainty import Estimate
 from labd.service.messages import BoardChoice, JobDocument, JobSpec, ProgressDocument, RunDocument
+from labd.service.placement import STEPS_ALONE, STEPS_ALONE_MEANS, by_steps_alone, placed_by
 from labd.virtual.config import demo_text
 from labd.virtual.lab import LAB, VirtualLab, virtual_lab
 from labd.virtual.truth import TrueWindow
@@ -56,6 +57,7 @@ class Row:
     cause: str
     traces: tuple[str, ...]
     energy: Estimate | None = None
+    placement: str | None = None
     true_j: float | None = None
     rate: Estimate | None = None
     accuracy: AccuracyScore | None = None
@@ -72,6 +74,7 @@ class Row:
             self.board,
             self.mode,
             "-" if energy is None else plus_minus(1e6 * energy.value, 1e6 * energy.standard_uncertainty, "µJ"),
+            placed_by(self.placement) or "-",
             "-" if self.true_j is None else f"{1e6 * self.true_j:.4f} µJ",
             "-" if self.error is None else f"{100 * self.error:+.3f} %",
             "-" if rate is None else plus_minus(rate.value, rate.standard_uncertainty, "/s"),
@@ -90,6 +93,7 @@ class Row:
             "energy_j_per_inference": None if energy is None else energy.value,
             "standard_uncertainty_j_per_inference": None if energy is None else energy.standard_uncertainty,
             "uncertainty_j_per_inference": None if energy is None else energy.standard_uncertainty,  # the same
+            "placement": self.placement,
             "true_j_per_inference": self.true_j,
             "error": self.error,
             "inferences_per_s": None if rate is None else rate.value,
@@ -196,9 +200,11 @@ async def _row(lab: VirtualLab, job: JobDocument) -> Row:
     result = run.scores[-1].result
     match job.mode:
         case Mode.ENERGY:
-            energy = RunScore.model_validate(result).energy_j_per_inference
+            score = RunScore.model_validate(result)
             true_j = _true_j_per_inference(run, await lab.control.truth(run.board_id))
-            return row if energy is None else replace(row, energy=energy, true_j=true_j)
+            if (energy := score.energy_j_per_inference) is None:
+                return row
+            return replace(row, energy=energy, placement=score.placement, true_j=true_j)
         case Mode.PERFORMANCE:
             return replace(row, rate=PerformanceScore.model_validate(result).inferences_per_s)
         case Mode.ACCURACY:
@@ -220,8 +226,20 @@ def _show(rows: Sequence[Row], folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(folder), "jobs": [row.document() for row in rows]})
         return
-    columns = ("board", "mode", "energy an inference", "true value", "error", "inferences/s", "top-1", "state")
+    columns = (
+        "board",
+        "mode",
+        "energy an inference",
+        "placed by",
+        "true value",
+        "error",
+        "inferences/s",
+        "top-1",
+        "state",
+    )
     print_table(f"what labd measured: {PLUS_MINUS}", columns, (row.cells() for row in rows))
+    if any(by_steps_alone(row.placement) for row in rows):
+        results().print(f"{STEPS_ALONE}: {STEPS_ALONE_MEANS}", markup=False)
     for row in rows:
         if row.cause:
             remarks().print(f"{row.board}, {row.mode}: {row.cause}", markup=False)

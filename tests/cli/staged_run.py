@@ -32,6 +32,7 @@ class StagedRun:
         marks: Marked samples; those of a gap are not numbers.
         spoilt: Samples for whose current the instrument sent something else, A; nothing marks them.
         synced: Whether a pulse ties edges to samples.
+        sync_late_s: How much later than it did the pulse is said to have come, s.
     """
 
     trials: int = 5
@@ -44,6 +45,7 @@ class StagedRun:
     idle_s: float = 0.2
     noise_a: float = 20e-6
     synced: bool = True
+    sync_late_s: float = 0.0
     marks: tuple[Interval, ...] = ()
     spoilt: Mapping[int, float] = field(default_factory=dict)
     quantities: Sequence[Quantity] = (Quantity.CURRENT, Quantity.VOLTAGE)
@@ -78,7 +80,9 @@ class StagedRun:
         meta = {"min_window_s": 0.1, "trials": max(self.trials, 1), "sync_pin": 15, "period_s": self.period_s}
         writer = TraceWriter.create(folder, make_meta(quantities=signal, **(meta | dict(self.meta))))
         if self.synced and Quantity.DIGITAL not in self.quantities:
-            writer.journal(SyncPulse(pin=15, ticks=self._ticks(0), sequence=0, sample=0.0, u_latency_s=1e-6))
+            writer.journal(
+                SyncPulse(pin=15, ticks=self._ticks(self.sync_late_s), sequence=0, sample=0.0, u_latency_s=1e-6)
+            )
         for trial, window in enumerate(self.windows_s):
             writer.journal(
                 TrialStarted(index=trial, input="0", inferences=self.inferences, warmups=self.warmups, at=WHEN)

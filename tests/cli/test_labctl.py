@@ -24,6 +24,11 @@ ENERGY = {
         "coverage": 0.95,
     },
     "board_energy_j_per_inference": None,
+    "placement": "steps",
+    "testimonies": [
+        {"witness": "steps", "verdict": "agrees", "said": "windows between steps are +0.0019 ms longer"},
+        {"witness": "bracket", "verdict": "silent", "said": "it was not noted when the capture began"},
+    ],
 }
 
 
@@ -114,7 +119,10 @@ async def test_a_completed_energy_job_shows_microjoules_with_uncertainty(tmp_pat
             "value ± standard uncertainty, k = 1",
             "14.23 ± 0.11 µJ",
             "14.011 to 14.451 µJ (95 %)",
-            "median of 5 windows",
+            "median of 5 windows, placed by steps alone",
+            "steps alone: only the board's own current says where the windows lie, and no wire confirms it",
+            "windows between steps are +0.0019 ms longer",
+            "it was not noted when the capture began",
             "20250301T120000-j1-r1",
             "204.8 µs",
             "the window of trial 2 is 5 times as noisy",

@@ -63,6 +63,8 @@ async def test_a_trace_is_shown_with_its_score_in_microjoules(tmp_path: Path) ->
             f"trace {TRACE}",
             "14.23 ± 0.11 µJ",
             "value ± standard uncertainty, k = 1",
+            "placed by steps alone",
+            "it was not noted when the capture began",
             "10 s, 48,828 samples of 204.8 µs",
             "123.5 kB",
             "here",

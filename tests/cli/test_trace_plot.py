@@ -69,6 +69,21 @@ def test_json_tells_what_is_shown(folder: Path, tmp_path: Path) -> None:
     assert document["remarks"] == []
 
 
+def test_a_picture_says_what_placed_its_windows_and_who_disputes_it(folder: Path, tmp_path: Path) -> None:
+    wired = shown(folder, tmp_path / "a.svg")
+    assert wired["placement"] == "pulse"
+    assert ("steps", "agrees") in [(each["witness"], each["verdict"]) for each in wired["testimonies"]]
+    assert "placed by the sync pulse (agreeing: steps, lengths)" in (tmp_path / "a.svg").read_text()
+    alone = shown(StagedRun(trials=2, synced=False).record(tmp_path / "alone"), tmp_path / "b.svg")
+    assert alone["placement"] == "steps"
+    assert alone["remarks"] == [
+        "steps alone: only the board's own current says where the windows lie, and no wire confirms it"
+    ]
+    assert "no wire confirms it" in (tmp_path / "b.svg").read_text()
+    late = shown(StagedRun(trials=2, sync_late_s=0.05).record(tmp_path / "late"), tmp_path / "c.svg")
+    assert [remark.partition(":")[0] for remark in late["remarks"]] == ["place disputed by the steps"]
+
+
 def test_a_window_an_inference_or_a_stretch_is_shown(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     window = shown(folder, out, "--trial", 1)

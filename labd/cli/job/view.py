@@ -20,6 +20,7 @@ from labd.service.messages import (
     TraceDocument,
     TrialDocument,
 )
+from labd.service.placement import STEPS_ALONE, STEPS_ALONE_MEANS, by_steps_alone, placed_by, testimonies
 
 
 class Figure(BaseModel):
@@ -108,6 +109,8 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
     """A score's figures as rows: what, value ± standard uncertainty, interval, made of."""
     windows = score.result.get("windows")
     made_of = f"median of {len(windows)} windows" if isinstance(windows, list) else "-"
+    if placed := placed_by(score.result.get("placement")):
+        made_of += f", placed by {placed}"
     for key, what, scale, unit in _FIGURES:
         figure = _figure(score.result, key)
         if figure is not None:
@@ -126,6 +129,20 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
             yield f"{what}, as published", f"{printed:.10g}{unit}", "-", made_of
 
 
+def print_scores(scores: Sequence[ScoreDocument]) -> None:
+    """Print the scores of a run: figures, broken rules, remarks, and what the witnesses of the windows' place said."""
+    if scored := [row for score in scores for row in _scored(score)]:
+        print_table(f"scores: {PLUS_MINUS}", ("figure", "value", "interval", "made of", "scorer"), scored)
+    if any(by_steps_alone(score.result.get("placement")) for score in scores):
+        results().print(f"{STEPS_ALONE}: {STEPS_ALONE_MEANS}", style="yellow", markup=False)
+    if findings := [row for score in scores for row in _findings(score)]:
+        print_table("rules broken", ("rule", "trial", "detail"), findings)
+    if remarks := [row for score in scores for row in _remarks(score)]:
+        print_table("remarks, which the uncertainty already holds", ("about", "detail"), remarks)
+    if said := list(dict.fromkeys(row for score in scores for row in testimonies(score.result))):
+        print_table("where the windows lie", ("witness", "verdict", "said"), said)
+
+
 def _print_run(run: RunDocument) -> None:
     rows = [
         ("board", run.board_id),
@@ -137,12 +154,7 @@ def _print_run(run: RunDocument) -> None:
     ]
     results().print()
     print_table(f"run {run.id}, attempt {run.attempt}", ("what", "is"), rows)
-    if scored := [row for score in run.scores for row in _scored(score)]:
-        print_table("scores", ("figure", PLUS_MINUS, "interval", "made of", "scorer"), scored)
-    if findings := [row for score in run.scores for row in _findings(score)]:
-        print_table("rules broken", ("rule", "trial", "detail"), findings)
-    if remarks := [row for score in run.scores for row in _remarks(score)]:
-        print_table("remarks, which the uncertainty already holds", ("about", "detail"), remarks)
+    print_scores(run.scores)
     if timed := [trial for trial in run.trials if trial.window is not None or trial.cause is not None]:
         print_table("trials", ("trial", "input", "inferences", "window", "state", "detail"), map(_trial_row, timed))
     if run.traces:

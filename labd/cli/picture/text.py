@@ -11,6 +11,8 @@ from labd.cli.picture.scene import OneInference, OneWindow, Scene, Stretch, Whol
 from labd.cli.picture.windows import ShownWindow
 from labd.cli.table import quantity
 from labd.plus_minus import STANDARD, plus_minus, with_k
+from labd.service.placement import placed_by
+from labd.trace.timing.witness import Verdict
 
 SHORT_ID = 28
 """Letters of a trace's id that a picture shows; of a longer one the middle is left out."""
@@ -142,6 +144,7 @@ def footer(scene: Scene) -> Footer:
         key.append(f"vertical lines: {direction} edges of pin {', '.join(map(str, pins))}")
     if scene.windows and scene.inference is None:
         key.append("shaded: windows of trials")
+        key.extend(_placed(scene))
         if any(window.uncertainty_j is not None for window in scene.windows):
             key.append(f"±: {STANDARD}")
     if scene.inference is not None:
@@ -152,6 +155,16 @@ def footer(scene: Scene) -> Footer:
         kinds = Counter(mark.name for mark in scene.marks)
         key.append("hatched: " + ", ".join(f"{kind} ({count})" for kind, count in kinds.items()))
     return Footer(zoom, tuple(key), scene.run.remarks)
+
+
+def _placed(scene: Scene) -> Iterator[str]:
+    """What the windows were placed by, and who agrees: `placed by the sync pulse (agreeing: steps, lengths)`."""
+    if (proof := scene.run.proof) is None:
+        return
+    agree = [each.witness.value for each in proof.statements if each.verdict is Verdict.AGREES]
+    others = [name for name in dict.fromkeys(agree) if name != proof.basis.value]
+    said = f" (agreeing: {', '.join(others)})" if others else ""
+    yield f"placed by {placed_by(proof.basis)}{said}"
 
 
 def window_labels(scene: Scene) -> Iterator[list[Label]]:

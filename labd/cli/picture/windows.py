@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -11,15 +11,18 @@ from labd.bench.scoring import score_trace
 from labd.errors import ScoreError, TraceError
 from labd.score.energy import RunScore
 from labd.score.rules import Rule
-from labd.trace.export.placing import place
+from labd.service.placement import STEPS_ALONE, STEPS_ALONE_MEANS, by_steps_alone
+from labd.trace.export.placing import Placement, place
 from labd.trace.meta import PowerSource
 from labd.trace.reader import Trace
+from labd.trace.timing.proof import Proof
 
 _REFUSALS = {
     Rule.TRIALS: "given up",
     Rule.RECORDED: "too few samples",
     Rule.UNDAMAGED: "damaged",
     Rule.EDGES_PLACED: "edges not placed",
+    Rule.WITNESSES_AGREE: "place disputed",
     Rule.SAMPLED: "met in step with the samples",
 }
 
@@ -66,6 +69,7 @@ class RunWindows:
         edges: All edges that count, of every trial.
         energy_j, uncertainty_j: Median energy an inference with its standard uncertainty, J; None if not known.
         remarks: What could not be found, and why.
+        proof: What the windows were placed by, and what the witnesses said; None if there are none.
     """
 
     windows: tuple[ShownWindow, ...] = ()
@@ -73,6 +77,7 @@ class RunWindows:
     energy_j: float | None = None
     uncertainty_j: float | None = None
     remarks: tuple[str, ...] = ()
+    proof: Proof | None = None
 
     def of(self, trial: int | None, trace_id: str) -> ShownWindow:
         """The window of a trial, None for the first. Raises `TraceError` if there is none."""
@@ -113,7 +118,8 @@ def find_windows(trace: Trace, scored_max: int) -> RunWindows:
             for edge in counted
             if math.isfinite(times_s[edge])
         ),
-        remarks=(placed.remark,) if placed.remark else (),
+        remarks=tuple(_doubts(placed)),
+        proof=placed.proof,
     )
     if trace.meta.power_source is PowerSource.NONE or not found.windows:
         return found
@@ -123,7 +129,18 @@ def find_windows(trace: Trace, scored_max: int) -> RunWindows:
     try:
         return _scored(found, score_trace(trace))
     except ScoreError as error:
-        return replace(found, remarks=(f"not scored: {error.message}",))
+        return replace(found, remarks=(*found.remarks, f"not scored: {error.message}"))
+
+
+def _doubts(placed: Placement) -> Iterator[str]:
+    """What speaks against the place of the windows."""
+    if placed.remark:
+        yield placed.remark
+    if placed.proof is not None:
+        if by_steps_alone(placed.proof.basis):
+            yield f"{STEPS_ALONE}: {STEPS_ALONE_MEANS}"
+        for each in placed.proof.disputes:
+            yield f"place disputed by the {each.witness}: {each.said}"
 
 
 def _scored(found: RunWindows, score: RunScore) -> RunWindows:

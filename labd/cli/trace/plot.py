@@ -145,6 +145,11 @@ def document(scene: Scene) -> dict[str, Any]:
         "energy_j_per_inference": scene.run.energy_j,
         "standard_uncertainty_j_per_inference": scene.run.uncertainty_j,
         "uncertainty_j_per_inference": scene.run.uncertainty_j,  # the same
+        "placement": None if scene.run.proof is None else scene.run.proof.basis.value,
+        "testimonies": [
+            {"witness": each.witness.value, "verdict": each.verdict.value, "said": each.said}
+            for each in (() if scene.run.proof is None else scene.run.proof.statements)
+        ],
         "remarks": list(scene.run.remarks),
     }
 

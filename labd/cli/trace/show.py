@@ -9,12 +9,11 @@ import typer
 
 from labd.cli.completion import complete_trace
 from labd.cli.connection import ask, run
-from labd.cli.job.view import figures
+from labd.cli.job.view import print_scores
 from labd.cli.table import counted, local_time, print_json, print_table, quantity, results
 from labd.cli.trace.list_ import place
 from labd.cli.trace.place import is_folder
 from labd.keep.names import TraceIdError, checked_id
-from labd.plus_minus import PLUS_MINUS
 from labd.service.traces.messages import TraceDetails, TraceRef
 
 if TYPE_CHECKING:
@@ -84,9 +83,7 @@ def _print_details(trace: TraceDetails) -> None:
         ("pull", trace.url or ""),
     ]
     print_table(f"trace {trace.id}", ("what", "is"), [(what, words) for what, words in rows if words])
-    scored = [(*row, score.scorer) for score in trace.scores for row in figures(score)]
-    if scored:
-        print_table("scores", ("figure", PLUS_MINUS, "interval", "made of", "scorer"), scored)
+    print_scores(trace.scores)
 
 
 def _document(folder: Path, trace: Trace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from labd.errors import TraceError
 from labd.trace.export.selection import Span
 from labd.trace.journal import EdgeSeen
 from labd.trace.reader import Trace
-from labd.trace.timing.proof import trace_timebase
+from labd.trace.timing.proof import Proof, prove
 from labd.trace.timing.timebase import TimebaseError
 
 
@@ -28,12 +28,14 @@ class Placement:
         times_s: When each was, s from the start of sample 0; NaN if it is not known.
         windows: By number of the trial, of those that have one of two edges.
         remark: Why edges have no time; empty if they have, or there are none.
+        proof: What edges of a timestamper were placed by, and what the witnesses said; None without such edges.
     """
 
     edges: tuple[Edge, ...]
     times_s: tuple[float, ...]
     windows: Mapping[int, Span]
     remark: str = ""
+    proof: Proof | None = None
 
 
 def place(trace: Trace) -> Placement:
@@ -44,16 +46,16 @@ def place(trace: Trace) -> Placement:
     if not edges:
         return Placement((), (), {})
     try:
-        timebase = trace_timebase(trace)
+        proof = prove(trace)
     except TimebaseError as error:
         return Placement(edges, (math.nan,) * len(edges), {}, f"edges have no time: {error.message}")
 
     def at_s(edge: Edge) -> float:
-        return timebase.sample(edge.ticks)[0] * trace.period_s
+        return proof.timebase.sample(edge.ticks)[0] * trace.period_s
 
     counted = {trial.index: trace.counted(trial.edges) for trial in trace.trials()}
     windows = {trial: Span(*map(at_s, pair)) for trial, pair in counted.items() if len(pair) == 2}
-    return Placement(edges, tuple(map(at_s, edges)), windows)
+    return Placement(edges, tuple(map(at_s, edges)), windows, proof=proof)
 
 
 def _of_digital(trace: Trace) -> Placement:

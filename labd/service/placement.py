@@ -1,0 +1,38 @@
+"""What the windows of an energy score were placed by, and what the witnesses of their place said, in words.
+
+A wire ties the board's edges to the analyzer's samples: a sync load or a trigger's pulse. Without one the steps of the
+board's own current must do, which nothing independent confirms: a figure that rests on them says so wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from labd.trace.timing.witness import Basis
+
+STEPS_ALONE = "steps alone"
+"""The mark of a figure whose windows no wire has placed."""
+STEPS_ALONE_MEANS = "only the board's own current says where the windows lie, and no wire confirms it"
+_NAMES = {
+    Basis.LOAD: "the sync load",
+    Basis.PULSE: "the sync pulse",
+    Basis.STEPS: STEPS_ALONE,
+    Basis.ONE_CLOCK: "one clock",
+}
+
+
+def placed_by(placement: str | None) -> str:
+    """What did it, for people: `the sync load`; empty where a score does not say."""
+    return _NAMES[Basis(placement)] if placement in set(Basis) else placement or ""
+
+
+def by_steps_alone(placement: str | None) -> bool:
+    """Whether no wire has placed the windows."""
+    return placement == Basis.STEPS
+
+
+def testimonies(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Witness, verdict and what it said, in the order asked; of a score of an earlier version none."""
+    for each in result.get("testimonies") or ():
+        yield str(each.get("witness", "-")), str(each.get("verdict", "-")), str(each.get("said", ""))
