@@ -85,7 +85,7 @@ def _terms() -> list[Cell]:
         *cells,
         Cell("clock", "term", replace(square, clock_ppm=500.0), ONLY),
         Cell("noise", "term", replace(quiet, noise_a=1e-3, windows_s=SHORT_S), CLEAN),
-        Cell("edge placement", "term", replace(quiet, anchor=Anchor.SYNC, windows_s=SHORT_S), CLEAN),
+        Cell("edge placement", "term", replace(quiet, anchor=Anchor.SYNC, delay_s=400e-6, windows_s=(0.5, 1.0)), CLEAN),
         Cell("edge sample", "term", replace(quiet, shape=Shape.PHASES, ohm=(0.0, 0.0), windows_s=SHORT_S), CLEAN),
         Cell("drift", "term", replace(quiet, flicker_a=20e-6), LOOSE),
         Cell(

@@ -34,8 +34,6 @@ PIN, LOAD_PIN, SYNC_PIN = 3, 14, 15
 TICK_HZ = 25_000_000.0
 JITTER_S = 10e-9
 SUPPLY_V = 3.0
-DELAY_MAX_S = 50e-6
-"""The first sample begins between 0 and this after the trigger's edge."""
 LOAD = SyncLoad(pin=LOAD_PIN, ohm=330.0)
 LOAD_PAUSES_S = (6e-3, 10e-3, 15e-3)
 WANDER_PPM = 0.1
@@ -85,6 +83,7 @@ class Circumstances:
         ohm: Limits of the resistance behind the supply, Ω.
         drift: Limits of a log-uniform draw of how much trials differ, relative.
         memory: Correlation of one trial with the next.
+        delay_s: The first sample begins between 0 and this after the trigger's edge, s.
         subject: What is judged.
         kind: What a sample stands for.
         gains, offsets: Which quantities are off by a gain or an offset; none where labd's own error is judged.
@@ -103,6 +102,7 @@ class Circumstances:
     ohm: tuple[float, float] = (0.02, 0.3)
     drift: tuple[float, float] = (1e-5, 1e-3)
     memory: float = 0.0
+    delay_s: float = 50e-6
     subject: Subject = Subject.WINDOWS
     kind: SampleKind = SampleKind.MEAN
     gains: frozenset[Quantity] = frozenset()
@@ -120,6 +120,7 @@ class Script:
         pulses: True times at which the load was on, s.
         pulse_pins: The same as the timestamper's pin saw them, s.
         trigger_s: True time of the trigger's edge as reported; None without.
+        delay_s: Longest time from there to the first sample as declared, s.
         asked_s: True time at which the capture was asked for, s.
         first_s: True time of the first sample, s.
         end_s: True time up to which samples are recorded, s.
@@ -132,6 +133,7 @@ class Script:
     pulses: list[tuple[float, float]]
     pulse_pins: list[tuple[float, float]]
     trigger_s: float | None
+    delay_s: float
     asked_s: float
     first_s: float
     end_s: float
@@ -233,8 +235,9 @@ def draw(rng: np.random.Generator, here: Circumstances) -> tuple[Rack, Script]:
         pulses=pulses,
         pulse_pins=pins,
         trigger_s=asked_s if pulsed else None,
+        delay_s=here.delay_s,
         asked_s=asked_s,
-        first_s=asked_s + (float(rng.uniform(0, DELAY_MAX_S)) if pulsed else float(rng.uniform(0, 2e-3))),
+        first_s=asked_s + (float(rng.uniform(0, here.delay_s)) if pulsed else float(rng.uniform(0, 2e-3))),
         end_s=end_s,
     )
     return rack, script
@@ -350,8 +353,8 @@ def _journal(rack: Rack, script: Script, rng: np.random.Generator) -> Iterator[R
                     pin=SYNC_PIN,
                     ticks=stamp(script.trigger_s),
                     sequence=sequence,
-                    sample=-DELAY_MAX_S / 2 / rack.model.period_s,
-                    u_latency_s=DELAY_MAX_S / math.sqrt(12),
+                    sample=-script.delay_s / 2 / rack.model.period_s,
+                    u_latency_s=script.delay_s / math.sqrt(12),
                 ),
             )
         )
