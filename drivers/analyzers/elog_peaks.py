@@ -53,7 +53,9 @@ class PeakReader:
             return
         records = payload.view("<f4").reshape(-1, len(self._ends), EXTREME_PARAMETERS)
         self.count += len(records)
-        self.last = {quantity: float(records[-1, place, 0]) for place, quantity in enumerate(self._ends)}
+        newest = records[-1, :, 0].astype(np.float64)
+        newest[~(np.abs(newest) < NO_NUMBER)] = np.nan
+        self.last = {quantity: float(newest[place]) for place, quantity in enumerate(self._ends)}
         size = np.abs(records[:, :, 1:])
         read = size < NO_NUMBER  # false for a NaN too
         self._unread += int(np.count_nonzero(~read.all(axis=(1, 2))))

@@ -129,9 +129,11 @@ def source_of(source: Recording, placements: Iterable[Placement], peak_a: float 
             volts.append(source.samples(Quantity.VOLTAGE, start, stop).astype(np.float64))
     current, voltage = np.concatenate(amps), np.concatenate(volts)
     known = np.isfinite(current) & np.isfinite(voltage)
+    if np.count_nonzero(known) < 3:
+        return Source(0.0, peak_a=peak_a)
     current, voltage = current[known] - current[known].mean(), voltage[known] - voltage[known].mean()
     spread = float(current @ current)
-    if spread <= 0 or len(current) < 3:
+    if spread <= 0:
         return Source(0.0, peak_a=peak_a)
     slope = float(current @ voltage) / spread
     rest = voltage - slope * current

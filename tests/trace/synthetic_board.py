@@ -28,13 +28,14 @@ SHORT_S = 180e-6
 
 @dataclass(frozen=True)
 class Scene:
-    """What was seen, and what was so: samples, edges in ticks, and each edge's true place in samples."""
+    """What was seen, and what was so: samples, edges in ticks, each edge's true place in samples, and what repeats."""
 
     samples: npt.NDArray[np.float32]
     edges: tuple[TimedEdge, ...]
     truth: npt.NDArray[np.float64]
     tick_rate_hz: float
     period_s: float
+    inference_s: float
 
 
 @dataclass
@@ -105,7 +106,8 @@ def make_scene(
     pulse = round(pulse_s * rate)
     timed = tuple(TimedEdge(first_tick + round(at * rate), pulse, kind, trial) for at, kind, trial in edges)
     truth = np.array([(at - start_s) / true_period for at, _, _ in edges])
-    return Scene(samples, timed, truth, tick_rate_hz, period_s)
+    inference_s = 1e-3 if len(layers) == 1 else sum(length for length, _ in (first, *layers, last))
+    return Scene(samples, timed, truth, tick_rate_hz, period_s, inference_s)
 
 
 def _compute(

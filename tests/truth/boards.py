@@ -7,6 +7,7 @@ work lies between a pin and the first phase, are each board's own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,6 +18,8 @@ from tests.truth.currents import Current, Decay, Floats, Ramp
 LAG_MAX_S = 0.5e-3
 """Longest other work between the pin and the first phase, or the last phase and the pin."""
 PULSE_S = 10e-6
+END_S = 1e-3
+"""What of a window's beginning and end tells whether its edges are steps of the current."""
 
 
 class Shape(StrEnum):
@@ -72,9 +75,27 @@ class Board:
         """Length of one inference, s."""
         return float(self.spans_s.sum())
 
+    def ends_a(self) -> tuple[float, float]:
+        """Mean current of the first and of the last `END_S` of a window, A."""
+        repeats = math.ceil(END_S / self.inference_s)
+        ends = np.concatenate([[0.0], np.cumsum(np.tile(self.spans_s, repeats))])
+        charge = np.concatenate([[0.0], np.cumsum(np.tile(self.spans_s * self.amps, repeats))])
+        first = np.interp(END_S, ends, charge)
+        last = charge[-1] - np.interp(ends[-1] - END_S, ends, charge)
+        return float(first) / END_S, float(last) / END_S
 
-def draw_board(rng: np.random.Generator, shape: Shape, window_s: float) -> Board:
-    """Draw a board whose windows can be `window_s` long."""
+
+def draw_board(rng: np.random.Generator, shape: Shape, window_s: float, step_a: float = 0.0) -> Board:
+    """Draw a board whose windows can be `window_s` long; its current changes by `step_a` at least at their edges."""
+    while True:
+        board = _any_board(rng, shape, window_s)
+        if not step_a:
+            return board
+        if not any(board.warm_edge) and min(abs(level - board.cpu_a) for level in board.ends_a()) >= step_a:
+            return board
+
+
+def _any_board(rng: np.random.Generator, shape: Shape, window_s: float) -> Board:
     spans, amps = _inference(rng, shape, min(20e-3, window_s / 12), max(50e-6, window_s / 20_000))
     lines = [int(n) for n in rng.integers(5, 40, rng.integers(1, 4))]
     lines.insert(int(rng.integers(0, len(lines) + 1)), 0)

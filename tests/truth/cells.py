@@ -21,6 +21,8 @@ SHORT_S = (0.1, 0.2)
 BANDS_S = ((0.1, 0.5), (0.5, 2.0), (2.0, 10.5))
 SHAPES = (Shape.SQUARE, Shape.PHASES, Shape.BURSTS, Shape.RAMPS, Shape.INRUSH)
 WIRED = (Anchor.SYNC, Anchor.LOAD)
+STEP_A = 8e-3
+"""A pulse alone is proven by the board's own steps only, so its good runs are those of boards that have them."""
 COLOURS = {
     "hum": {"hum_a": 0.1e-3},
     "1/f": {"flicker_a": 20e-6},
@@ -59,7 +61,8 @@ def _clean() -> list[Cell]:
     for rate in Rate:
         anchors = (*WIRED, Anchor.BOTH) if rate is Rate.ELOG else WIRED
         for anchor in anchors:
-            plain = Circumstances(anchor=anchor, rate=rate, windows_s=WINDOWS_S[rate])
+            step_a = STEP_A if anchor is Anchor.SYNC else 0.0
+            plain = Circumstances(anchor=anchor, rate=rate, windows_s=WINDOWS_S[rate], step_a=step_a)
             found += [
                 Cell(f"{anchor}, {shape}, {rate}", "clean", replace(plain, shape=shape), CLEAN) for shape in SHAPES
             ]
@@ -110,6 +113,7 @@ def _steps() -> list[Cell]:
     for shape in SHAPES:
         here = Circumstances(anchor=Anchor.STEPS, shape=shape, windows_s=(0.1, 3.0))
         found.append(Cell(f"{Anchor.STEPS}, {shape}", "steps", here, STEPPED))
+        found.append(Cell(f"{Anchor.SYNC}, any {shape}", "steps", replace(here, anchor=Anchor.SYNC), STEPPED))
     return found
 
 

@@ -87,10 +87,12 @@ class Circumstances:
         subject: What is judged.
         kind: What a sample stands for.
         gains, offsets: Which quantities are off by a gain or an offset; none where labd's own error is judged.
+        step_a: By how much the current changes at least at both edges of a window, A; 0 for any board.
     """
 
     anchor: Anchor
     shape: Shape = Shape.PHASES
+    step_a: float = 0.0
     rate: Rate = Rate.ELOG
     windows_s: tuple[float, float] = (0.1, 10.0)
     clock_ppm: float = 50.0
@@ -179,7 +181,7 @@ def draw(rng: np.random.Generator, here: Circumstances) -> tuple[Rack, Script]:
     """Draw board, supply, analyzer, clocks and wiring, and let the board run."""
     model = MODELS[here.rate]
     window_s = float(np.exp(rng.uniform(*np.log(here.windows_s))))
-    board = draw_board(rng, here.shape, window_s)
+    board = draw_board(rng, here.shape, window_s, here.step_a)
     life = Life(
         board,
         rng,

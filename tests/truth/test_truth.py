@@ -16,7 +16,7 @@ from tests.truth.play import play
 from tests.truth.runs import draw, sample, scratch, write
 from tests.truth.verdict import Bounds, Outcome, breaches, figures
 
-SHORT_S = (0.1, 0.3)
+SHORT_S = (0.4, 0.6)
 ROUGH = Bounds(ratio=(0.4, 1.8))
 """Three standard errors of a root mean square of twelve to either side of what is asked of hundreds."""
 

@@ -78,8 +78,10 @@ def align(
     """
     places = np.asarray(distances, dtype=np.float64)
     low, high = max(middles[0], -places[0]), min(middles[1], rows - places[-1])
-    if high < low:
+    if rows < 1 or places[-1] - places[0] > rows:
         raise TimebaseError(f"the edges span {places[-1] - places[0]:.0f} samples, the trace has {rows}")
+    if high < low:
+        raise TimebaseError("no place of the edges fits to when the capture was asked to begin and had ended")
     known = np.zeros(len(places)) if rises is None else np.asarray(rises, dtype=np.float64)
     fold = -(-rows // BINS_MAX)
     signal = means_of(read, 0, rows, fold)

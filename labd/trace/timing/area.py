@@ -8,6 +8,9 @@ where:
 lo and hi enclose where the step is *predicted* to lie, with its uncertainty; they do not depend on the samples they
 enclose, and the fraction is never clipped, so noise does not bend the result. A and B come from the samples next to
 [lo, hi): few where the board is restless, more where it is steady.
+
+Inside a window a board is restless in the same way again and again: over whole inferences it is steady. So on that side
+the stretch ends a number of inferences away, and the level is the mean of some more of them.
 """
 
 from __future__ import annotations
@@ -66,6 +69,39 @@ def locate(signal: Floats, lo: int, hi: int, noise_rms: float) -> Located | None
     u_noise = math.sqrt((hi - lo) * noise_rms**2 + (left * above.noise) ** 2 + (right * below.noise) ** 2)
     u_levels = math.hypot(left * above.restless, right * below.restless)
     u_step = math.hypot(above.noise, below.noise, above.restless, below.restless)
+    return Located(position, u_noise / abs(step), u_levels / abs(step), -step, u_step)
+
+
+def locate_repeating(signal: Floats, place: float, repeat: float, reach: float, noise_rms: float) -> Located | None:
+    """Locate the step to what repeats; None if it is not clear, or there is too little of it.
+
+    Args:
+        signal: The step with what comes before and after it, shape (n,).
+        place: Where it is thought to be.
+        repeat: How many samples one repeat lasts, from `place` on.
+        reach: So many samples before and after `place` enclose it.
+        noise_rms: Standard deviation of a sample by noise.
+    """
+    lo = place - reach
+    hi = place + max(1, math.ceil(2 * reach / repeat)) * repeat
+    level = max(1, math.ceil(SIDE / repeat)) * repeat
+    before, end = signal[: max(0, math.floor(lo))][-SIDE:], hi + level
+    if len(before) < 2 or end > len(signal) or not np.isfinite(signal).all():
+        return None
+    sums, index = np.concatenate([[0.0], np.cumsum(signal)]), np.arange(len(signal) + 1, dtype=np.float64)
+    to_lo, to_hi, to_end = (float(np.interp(at, index, sums)) for at in (lo, hi, end))
+    above, below = _level(before[::-1], noise_rms), (to_end - to_hi) / level
+    # How a sample that such an end cuts is divided is not known: two of them, each to a twelfth of what repeats.
+    cut = float(np.std(signal[math.floor(hi) : math.ceil(end)])) * math.sqrt(2 / 12)
+    step = above.value - below
+    if abs(step) <= CLEAR * noise_rms + RESTLESS * math.hypot(above.restless, cut / level):
+        return None
+    position = lo + (to_hi - to_lo - below * (hi - lo)) / step
+    left, right = position - lo, hi - position
+    noise = noise_rms / math.sqrt(level)
+    u_noise = math.sqrt((hi - lo) * noise_rms**2 + (left * above.noise) ** 2 + (right * noise) ** 2)
+    u_levels = math.hypot(left * above.restless, cut, right * cut / level)
+    u_step = math.hypot(above.noise, noise, above.restless, cut / level)
     return Located(position, u_noise / abs(step), u_levels / abs(step), -step, u_step)
 
 

@@ -42,7 +42,7 @@ def find_jump(anchors: Sequence[Anchor], clocks: Clocks) -> Jump | None:
     kinds = sorted({anchor.kind for anchor in ordered})
     ticks = [anchor.ticks for anchor in ordered]
     unknowns = len(kinds) + 2
-    if len(ordered) < unknowns + 1:
+    if len(ordered) < 2:
         return None
     x = np.array([(tick - ticks[0]) / clocks.ticks_per_sample for tick in ticks])
     y = np.array([anchor.sample for anchor in ordered]) - x
@@ -65,7 +65,8 @@ def find_jump(anchors: Sequence[Anchor], clocks: Clocks) -> Jump | None:
         inverse = np.linalg.inv(rows.T @ rows)
         solution = inverse @ (rows.T @ data)
         chi2 = float(np.sum((data - rows @ solution) ** 2))
-        u_jump = math.sqrt(float(inverse[-1, -1]) * max(1.0, chi2 / (len(ordered) + 1 - unknowns)))
+        free = len(ordered) + 1 - unknowns
+        u_jump = math.sqrt(float(inverse[-1, -1]) * (max(1.0, chi2 / free) if free > 0 else 1.0))
         jump = Jump(ticks[at - 1], ticks[at], float(solution[-1]), u_jump)
         if best is None or abs(jump.samples) * best.u_samples > abs(best.samples) * jump.u_samples:
             best = jump

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from labd.trace.reader import Trace
 from labd.trace.timing.jumps import find_jump
 from labd.trace.timing.load import LoadFound, by_burst, find_load
 from labd.trace.timing.steps import (
+    CONTRAST,
     FAR_S,
     LAG_S,
     ROUGH_S,
@@ -47,8 +49,12 @@ SHIFT_S = 0.25e-3
 """What a filter may make the load's steps later than the trigger's pulse, s."""
 U_PULSE_MIN_S = 0.2e-6
 """What no trigger is known better than, s."""
-CONTRAST = 0.1
-"""By what share of it the mean over whole inferences must change at an edge for its steps to place it."""
+HALF = 0.5
+"""If more of a kind's edges have steps than this share, those that have none are missed."""
+RATES = 4.0
+"""So many standard uncertainties may the rate of the samples lie off what both clocks' makers state."""
+PARTS, LOW = 4, 0.5
+"""A window of which one of so many parts draws less than this share of the usual is not one of the board's."""
 UNEQUAL = 5e-3
 """Windows of as many inferences differ by no more than this share, unless all of them scatter."""
 LAP_SHARE = 0.01
@@ -215,8 +221,8 @@ def _load(scene: _Scene) -> tuple[LoadFound | None, list[Statement]]:
     try:
         found = find_load(scene.signal, pulses, meta.sync_load, meta.supply_voltage_v, scene.middles(middle))
     except TimebaseError as error:
-        return None, [Statement(Witness.LOAD, Verdict.DISAGREES, error.message)]
-    jump = _jump(by_burst(found), scene.clocks)
+        return None, [Statement(Witness.LOAD, Verdict.DISAGREES, f"the sync load is not seen: {error.message}")]
+    jump = _jump(by_burst(found), scene.clocks) or _rate(found.base, scene.clocks)
     if jump:
         return found, [Statement(Witness.LOAD, Verdict.DISAGREES, f"the sync load's steps do not fit: {jump}")]
     said = (
@@ -235,6 +241,14 @@ def _jump(anchors: Sequence[Anchor], clocks: Clocks) -> str:
     return f"{abs(jump.samples):.1f} ± {jump.u_samples:.1f} (k = 1) samples are {what} within the trace"
 
 
+def _rate(base: Timebase, clocks: Clocks) -> str:
+    """What a rate of the samples means that neither clock can have; empty for one that they can."""
+    if abs(base.stretch) <= RATES * clocks.u_stretch:
+        return ""
+    what = "lost" if base.stretch < 0 else "too many"
+    return f"samples come {1e6 * base.stretch:+.0f} ppm off their rate, which means that some are {what}"
+
+
 def _pulse_by_load(scene: _Scene, timebase: Timebase) -> list[Statement]:
     """The trigger's pulse against the load's steps, which the analyzer's filter makes late."""
     statements = []
@@ -249,30 +263,54 @@ def _pulse_by_load(scene: _Scene, timebase: Timebase) -> list[Statement]:
 
 
 def _steps_by_load(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]]) -> list[Statement]:
-    """The steps against the load: only a pin that is another board's, or a place far off, can be told from the work."""
-    off_s = _off_s(scene, rough, wired)
+    """The steps against the load: a pin that is another board's shows, the board's own work beside an edge does not."""
     near = _near(scene, wired)
     seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind)]
     if near is not None and seen:
         return [Statement(Witness.STEPS, Verdict.AGREES, _shifted(_shifts_s(scene, near, wired)))]
-    if off_s is None or abs(off_s) > ROUGH_S:
-        return [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
-    said = f"the windows are found roughly, {1e3 * off_s:+.2g} ms from where the sync load says"
-    return [Statement(Witness.STEPS, Verdict.AGREES, said)]
+    offs_s = _offs_s(scene, rough, wired)
+    if offs_s and min(map(abs, offs_s)) <= ROUGH_S:
+        said = f"the windows are found roughly, {1e3 * min(offs_s, key=abs):+.2g} ms from where the sync load says"
+        return [Statement(Witness.STEPS, Verdict.AGREES, said)]
+    if len(offs_s) > len(_KINDS) and max(offs_s) - min(offs_s) <= ROUGH_S:
+        said = f"the current puts the windows {1e3 * offs_s[0]:+.3g} ms from where the sync load does"
+        return [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
+    if _idles_within(scene, wired):
+        said = "the board idles in a part of its windows, and nothing happens at their edges"
+        return [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
+    return [Statement(Witness.STEPS, Verdict.SILENT, "the current has no clear steps at the edges")]
+
+
+def _idles_within(scene: _Scene, wired: Timebase) -> bool:
+    """Whether most windows have a part that draws much less than is usual in them."""
+    idle = 0
+    pairs = list(zip(scene.edges[::2], scene.edges[1::2], strict=True))
+    for opening, closing in pairs:
+        start, stop = (
+            min(max(0, round(wired.sample(edge.ticks)[0])), scene.signal.rows) for edge in (opening, closing)
+        )
+        bounds = np.linspace(start, stop, PARTS + 1).astype(int).tolist()
+        parts = [scene.signal.read(a, b).mean(dtype=np.float64) for a, b in pairwise(bounds) if b > a]
+        idle += len(parts) < PARTS or min(parts) < LOW * float(np.median(parts))
+    return idle > HALF * len(pairs)
 
 
 def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float]]) -> tuple[Timebase, list[Statement]]:
     """The steps against the trigger's pulse; also its place, with the rate that they tell and the doubt they leave."""
-    off_s = _off_s(scene, rough, wired)
+    off_s = min(_offs_s(scene, rough, wired), key=abs, default=None)
     near = _near(scene, wired)
     seen = [] if near is None else [kind for kind in _KINDS if near.sees(kind, 1.0)]
     if near is None or not seen or off_s is None:
         return wired, [Statement(Witness.STEPS, Verdict.SILENT, "no kind of edges has a clear step at each of them")]
+    for kind in set(_KINDS) - set(seen):
+        if near.sees(kind, HALF):
+            said = f"some of the {_NAMES[kind]} edges have steps of the current, and others have none"
+            return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     if abs(off_s) > ROUGH_S:
         said = f"the current puts the windows {1e3 * off_s:+.3g} ms from where the trigger's pulse does"
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     anchors = [anchor for anchor in near.anchors if anchor.kind in seen]
-    jump = _jump(anchors, scene.clocks)
+    jump = _jump(anchors, scene.clocks) or _rate(scene.clocks.fit([*scene.syncs, *anchors]), scene.clocks)
     if jump:
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
     # Rate and place are told apart: the steps say how fast, the wire says where.
@@ -282,7 +320,7 @@ def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float
     }
     common_s, said = _common_s(shifts_s), _shifted(shifts_s)
     latency_s = math.sqrt(3) * max(sync.u_sample for sync in scene.syncs) * scene.clocks.period_s
-    if abs(common_s) > LAG_S + latency_s:
+    if abs(common_s) > (LAG_S + latency_s if len(seen) == len(_KINDS) else FAR_S):
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     late = common_s / scene.clocks.period_s if abs(common_s) > latency_s else 0.0
     moved = late if len(seen) == len(_KINDS) else 0.0
@@ -315,7 +353,7 @@ def _near(scene: _Scene, wired: Timebase) -> StepsFound | None:
     place, u_place = wired.sample((recorded[0].ticks + recorded[-1].ticks) // 2)
     reach = FAR_S / scene.clocks.period_s + 2 * u_place
     try:
-        return search_steps(scene.signal, recorded, (place - reach, place + reach))
+        return search_steps(scene.signal, recorded, _inference_s(scene), (place - reach, place + reach))
     except TimebaseError:
         return None
 
@@ -328,10 +366,9 @@ def _common_s(shifts_s: dict[AnchorKind, float]) -> float:
     return min(least, largest, key=abs)
 
 
-def _off_s(scene: _Scene, rough: list[tuple[int, float]], wired: Timebase) -> float | None:
-    """By how much later the current alone puts the edges than a map, s, the least of what it says; None if nothing."""
-    offs_s = [(place - wired.sample(ticks)[0]) * scene.clocks.period_s for ticks, place in rough]
-    return min(offs_s, key=abs, default=None)
+def _offs_s(scene: _Scene, rough: list[tuple[int, float]], wired: Timebase) -> list[float]:
+    """By how much later the current alone puts all edges, and each kind of them, than a map, s."""
+    return [(place - wired.sample(ticks)[0]) * scene.clocks.period_s for ticks, place in rough]
 
 
 def _confirmed(statements: list[Statement]) -> list[Statement]:
@@ -346,8 +383,9 @@ def _by_steps(scene: _Scene, rough: list[tuple[int, float]], why: str, statement
     """The map by steps alone; adds what they say."""
     if not rough:
         raise TimebaseError(why, remedy=_REMEDY)
-    reach, (_, middle) = ROUGH_S / scene.clocks.period_s, rough[0]
-    found = search_steps(scene.signal, scene.edges, (middle - reach, middle + reach))
+    reach, (ticks, place) = ROUGH_S / scene.clocks.period_s, rough[0]
+    middle = place + ((scene.edges[0].ticks + scene.edges[-1].ticks) // 2 - ticks) / scene.clocks.ticks_per_sample
+    found = search_steps(scene.signal, scene.edges, _inference_s(scene), (middle - reach, middle + reach))
     if found.base is None:
         raise TimebaseError("no edge comes with a step of the current that is clear enough", remedy=_REMEDY)
     statements += _steps_alone(scene, found, found.base)
@@ -360,10 +398,10 @@ def _steps_alone(scene: _Scene, found: StepsFound, base: Timebase) -> list[State
         missing = [_NAMES[kind] for kind in _KINDS if not found.sees(kind)]
         what = f"{' and '.join(missing)} edges have no clear steps" if missing else "they go the same way at both ends"
         return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps of the current do not tell: {what}")]
-    jump = _jump(found.anchors, scene.clocks)
+    jump = _jump(found.anchors, scene.clocks) or _rate(base, scene.clocks)
     if jump:
         return [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
-    divided = contrast(scene.signal, scene.edges, base, _inference_s(scene))
+    divided = contrast(scene.signal, scene.edges, base, _inference_s(scene), ROUGH_S)
     for kind in _KINDS:
         off_s, rise = divided.get(kind, (math.nan, 0.0))
         if not (abs(off_s - found.shift_s(kind, base, scene.clocks.period_s)) <= FAR_S and abs(rise) >= CONTRAST):
@@ -422,7 +460,7 @@ def _alike(trials: Sequence[Trial], scene: _Scene) -> list[Statement]:
             1e-6 * (trial.ended.laps_us[1] - trial.ended.laps_us[0]),
             of_trials[trial.index] * trial.started.inferences,
         )
-        if abs(lap_s - length_s) > LAP_SHARE * length_s + LAP_STEP_S:
-            said = f"trial {trial.index} lasted {lap_s:.6g} s by its laps and {length_s:.6g} s between its edges"
-            statements.append(Statement(Witness.LAPS, Verdict.DISAGREES, said))
+        said = f"trial {trial.index} lasted {lap_s:.6g} s by its laps and {length_s:.6g} s between its edges"
+        alike = abs(lap_s - length_s) <= LAP_SHARE * length_s + LAP_STEP_S
+        statements.append(Statement(Witness.LAPS, Verdict.AGREES if alike else Verdict.DISAGREES, said))
     return statements

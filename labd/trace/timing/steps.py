@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from drivers.api import SampleKind
 from labd.trace.timing.alignment import Alignment, Reader, align, means_of, shift_of
-from labd.trace.timing.area import SIDE, Located, locate
+from labd.trace.timing.area import SIDE, Located, locate, locate_repeating
 from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase
 from labd.trace.timing.windows import TimedEdge
 
@@ -52,6 +52,8 @@ U_SAMPLE_MIN = 1e-3
 """What no step is located better than, in samples: the board's own rise time."""
 SEEN = 1
 """How many observations the doubt about each edge is worth, against the scatter that the places themselves show."""
+CONTRAST = 0.1
+"""By what share of it the mean over whole inferences must change at an edge to tell where that is."""
 LEVEL_S = 2e-3
 """Levels beside an edge are taken over whole inferences of about this time, or one if it lasts longer, s."""
 MOST = 0.8
@@ -135,7 +137,7 @@ def shift_of_kind(anchors: Sequence[Anchor], kind: AnchorKind, base: Timebase) -
 def scattered(anchors: Sequence[Anchor]) -> tuple[Anchor, ...]:
     """The anchors, with no less doubt about each than its kind really scatters by about a line over the ticks."""
     made: list[Anchor] = []
-    for kind in {anchor.kind for anchor in anchors}:
+    for kind in sorted({anchor.kind for anchor in anchors}):
         of_kind = [anchor for anchor in anchors if anchor.kind is kind]
         off = _off_a_line([anchor.ticks for anchor in of_kind], [anchor.sample for anchor in of_kind])
         free = len(of_kind) - 2
@@ -188,13 +190,17 @@ def _aligned(small: Signal, edges: Sequence[TimedEdge], middles: tuple[float, fl
 
 
 def search_steps(
-    signal: Signal, edges: Sequence[TimedEdge], middles: tuple[float, float] = (0.0, math.inf)
+    signal: Signal,
+    edges: Sequence[TimedEdge],
+    inference_s: float,
+    middles: tuple[float, float] = (0.0, math.inf),
 ) -> StepsFound:
     """Find single steps by the distances between the edges alone.
 
     Args:
         signal: Where they are steps.
         edges: The edges of the windows, in order, at least one.
+        inference_s: How long one inference lasts, s.
         middles: Least and largest sample index that the middle between first and last can have.
 
     Raises:
@@ -213,15 +219,19 @@ def search_steps(
         ]
     )
     far = max(1, math.ceil(FAR_S / clocks.period_s))
+    divided = contrast(small, edges, base, inference_s, FAR_S)
     shifts = {}
     for kind in (AnchorKind.OPENING, AnchorKind.CLOSING):
-        places = np.array([base.sample(edge.ticks)[0] for edge in edges if edge.kind is kind])
-        shifts[kind] = float(shift_of(small.read, small.rows, places, np.zeros(len(places)), fold=1, reach=far))
-    return _settled(small, fold, edges, base, shifts)
+        shift_s, rise = divided.get(kind, (0.0, 0.0))
+        shifts[kind] = shift_s / clocks.period_s
+        if abs(rise) < CONTRAST:
+            places = np.array([base.sample(edge.ticks)[0] for edge in edges if edge.kind is kind])
+            shifts[kind] = float(shift_of(small.read, small.rows, places, np.zeros(len(places)), fold=1, reach=far))
+    return _settled(small, fold, edges, base, shifts=shifts, inference_s=inference_s)
 
 
 def contrast(
-    signal: Signal, edges: Sequence[TimedEdge], base: Timebase, inference_s: float
+    signal: Signal, edges: Sequence[TimedEdge], base: Timebase, inference_s: float, reach_s: float
 ) -> Mapping[AnchorKind, tuple[float, float]]:
     """Where, about the place that a map gives it, each kind of edges divides unlike stretches of whole inferences.
 
@@ -230,6 +240,7 @@ def contrast(
         edges: The edges of the windows, in order.
         base: The map.
         inference_s: How long one inference lasts, s.
+        reach_s: How far from its place it is looked for, s.
 
     Returns:
         Of each kind: by how much later it lies than the map says, s; and by how much the mean rises there, over all
@@ -238,7 +249,7 @@ def contrast(
     small, fold = signal.folded()
     period_s = small.clocks.period_s
     span = max(1, round(LEVEL_S / inference_s)) * inference_s / period_s
-    reach, room = math.ceil(ROUGH_S / period_s), math.ceil(span) + 2
+    reach, room = math.ceil(reach_s / period_s), math.ceil(span) + 2
     shifts = np.arange(-reach, reach + 1)
     found = {}
     for kind in (AnchorKind.OPENING, AnchorKind.CLOSING):
@@ -266,17 +277,19 @@ def _settled(
     fold: int,
     edges: Sequence[TimedEdge],
     base: Timebase,
+    *,
     shifts: Mapping[AnchorKind, float],
+    inference_s: float,
 ) -> StepsFound:
     """Locate the steps about a map that becomes better by them, and say where they are in whole samples."""
     found: list[tuple[Anchor, float]] = []
     for _ in range(3):
-        found = _step_anchors(small, edges, base, shifts)
+        found = _step_anchors(small, edges, base, shifts, inference_s)
         if not found:
             break
         anchors = [anchor for anchor, _ in found]
         base = small.clocks.fit(anchors)
-        shifts = {kind: shift_of_kind(anchors, kind, base) for kind in {anchor.kind for anchor in anchors}}
+        shifts = {kind: shift_of_kind(anchors, kind, base) for kind in sorted({anchor.kind for anchor in anchors})}
     whole = [
         replace(a, sample=fold * a.sample, u_sample=fold * a.u_sample, u_shared=fold * a.u_shared) for a, _ in found
     ]
@@ -290,7 +303,11 @@ def _settled(
 
 
 def _step_anchors(
-    signal: Signal, edges: Sequence[TimedEdge], predicted: Timebase, shifts: Mapping[AnchorKind, float]
+    signal: Signal,
+    edges: Sequence[TimedEdge],
+    predicted: Timebase,
+    shifts: Mapping[AnchorKind, float],
+    inference_s: float,
 ) -> list[tuple[Anchor, float]]:
     """Locate the step at each edge near where a map predicts it; edges without a clear step are left out."""
     period_s, per_sample = signal.clocks.period_s, signal.clocks.ticks_per_sample
@@ -299,18 +316,24 @@ def _step_anchors(
     for edge, lag in zip(edges, lags, strict=True):
         place, u_place = predicted.sample(edge.ticks)
         places.append((place + lag + shifts.get(edge.kind, 0.0), min(u_place, 1.0)))
-    fences = [0.0, *(place for place, _ in places), float(signal.rows)]
     found: list[tuple[TimedEdge, float, Located]] = []
-    for edge, lag, (place, u_place), before, after in zip(edges, lags, places, fences[:-2], fences[2:], strict=True):
-        reach = max(REACH * u_place, SPREAD_S / period_s) + 0.5 * edge.pulse / per_sample
-        lo, hi = math.floor(place - reach), math.floor(place + reach) + 1
-        first = max(0, lo - SIDE, math.ceil(min(before + reach, lo)))
-        last = min(signal.rows, hi + SIDE, math.floor(max(after - reach, hi)))
-        if lo - first < 2 or last - hi < 2:
-            continue
-        located = locate(signal.read(first, last).astype(np.float64), lo - first, hi - first, signal.noise_rms)
-        if located is not None:
-            found.append((edge, first + located.position - lag, located))
+    for kind in (AnchorKind.OPENING, AnchorKind.CLOSING):
+        of_kind = [each for each in zip(edges, lags, places, strict=True) if each[0].kind is kind]
+        best: list[tuple[TimedEdge, float, Located]] = []
+        # As single steps if all of them are clear: that is finer. Otherwise over whole inferences, all alike.
+        for repeat in (0.0, inference_s / period_s):
+            by_this = []
+            for edge, lag, (place, u_place) in of_kind:
+                reach = max(REACH * u_place, SPREAD_S / period_s) + 0.5 * edge.pulse / per_sample
+                at = _located(signal, kind, place, repeat=repeat, reach=reach)
+                if at is not None:
+                    by_this.append((edge, at.position - lag, at))
+            if len(by_this) > len(best):
+                best = by_this
+            if len(best) == len(of_kind):
+                break
+        found += best
+    found.sort(key=lambda each: each[0].ticks)
     # Anchors of a kind must share one and the same amount, or the fit would extrapolate beyond the best of them.
     own = {kind: _restlessness([each for each in found if each[0].kind is kind]) for kind in AnchorKind}
     u_kind = U_INSTANT if signal.kind is SampleKind.INSTANT else 0.0
@@ -328,6 +351,26 @@ def _step_anchors(
         )
         for edge, sample, located in found
     ]
+
+
+def _located(signal: Signal, kind: AnchorKind, place: float, *, repeat: float, reach: float) -> Located | None:
+    """The step at an edge; what repeats, if anything does, lies after an opening edge and before a closing one."""
+    inside = 2 * reach + SIDE + 2 * repeat + 2 if repeat else reach + SIDE + 2
+    before, after = (reach + SIDE + 2, inside) if kind is AnchorKind.OPENING else (inside, reach + SIDE + 2)
+    first, last = max(0, math.floor(place - before)), min(signal.rows, math.ceil(place + after))
+    lo, hi = math.floor(place - reach) - first, math.floor(place + reach) + 1 - first
+    if lo < 2 or last - first - hi < 2:
+        return None
+    samples = signal.read(first, last).astype(np.float64)
+    if not repeat:
+        trimmed = max(0, lo - SIDE)
+        located = locate(samples[trimmed : hi + SIDE], lo - trimmed, hi - trimmed, signal.noise_rms)
+        return None if located is None else replace(located, position=first + trimmed + located.position)
+    if kind is AnchorKind.OPENING:
+        located = locate_repeating(samples, place - first, repeat, reach, signal.noise_rms)
+        return None if located is None else replace(located, position=first + located.position)
+    located = locate_repeating(samples[::-1], last - place, repeat, reach, signal.noise_rms)
+    return None if located is None else replace(located, position=last - located.position, step=-located.step)
 
 
 def _restlessness(found: Sequence[tuple[TimedEdge, float, Located]]) -> float:
