@@ -14,10 +14,11 @@ from tests.cli.served import Served, labctl, served_lab
 from tests.service.nights import Nights
 
 BAD = "digits01/energy/b1"
+ALONE = {"placement": "steps"}
 
 
 async def fill(served: Served, folder: Path) -> MorningReport:
-    """Twenty nights, of which the last six need more energy; the last is ended with its report."""
+    """Twenty nights, of which the last six need more energy and no wire placed; the last is ended."""
     held: list[Nights] = []
 
     def work(session: Session) -> int:
@@ -26,7 +27,7 @@ async def fill(served: Served, folder: Path) -> MorningReport:
         for number in range(20):
             if number:
                 nights.end({})
-            nights.night({BAD: 1.04} if number >= 14 else None)
+            nights.night({BAD: 1.04} if number >= 14 else None, scores={BAD: ALONE} if number >= 14 else None)
         return nights.night_id
 
     night = await served.lab.database.write(work)
@@ -49,6 +50,9 @@ async def test_an_operator_reads_the_report_and_takes_it_home(tmp_path: Path) ->
         assert shown.out.splitlines()[0].startswith("✘ 4 of 4 jobs done, 1 regression")
         assert BAD in shown.out
         assert "energy per inference" in shown.out
+        assert "6 nights placed by steps alone" in shown.out
+        (remark,) = (line for line in shown.out.splitlines() if "no wire confirms it" in line)
+        assert remark.split()[:3] == ["1", "steps", "alone"]
         document = (await labctl(*lab.options, "sweep", "report", "nightly", "--night", "20", "--json")).document
         assert read_report(document) == made
         for suffix, sign in (("html", "<svg"), ("md", "## Regressions"), ("json", '"headline"')):

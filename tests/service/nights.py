@@ -50,8 +50,12 @@ class Nights:
         factors: dict[str, float] | None = None,
         endings: dict[str, list[Ending]] | None = None,
         left: frozenset[str] = frozenset(),
+        scores: dict[str, dict[str, Any]] | None = None,
     ) -> int:
-        """Run a night: figures of cells times `factors`, attempts as `endings` say, cells in `left` not at all."""
+        """Run a night: figures of cells times `factors`, attempts as `endings` say, cells in `left` not at all.
+
+        `scores` is what the scores of cells hold besides.
+        """
         self.now = DUE + timedelta(days=self._count)
         self._count += 1
         night = ledger_sweeps.start_night(self._session, self._sweep_id, self.now, self.now)
@@ -65,7 +69,8 @@ class Nights:
                 ledger.cancel_job(self._session, job, self.now)
                 continue
             for ending in (endings or {}).get(cell, [Ending()]):
-                self.attempt(job, board, Mode(mode), ending, (factors or {}).get(cell, 1.0))
+                more = (scores or {}).get(cell, {})
+                self.attempt(job, board, Mode(mode), ending, (factors or {}).get(cell, 1.0), more=more)
         ledger_sweeps.end_expansion(self._session, night, self.now)
         return self.night_id
 
@@ -85,7 +90,16 @@ class Nights:
         assert job.id is not None
         return job.id
 
-    def attempt(self, job: int, board: str, mode: Mode, ending: Ending, factor: float = 1.0) -> None:
+    def attempt(
+        self,
+        job: int,
+        board: str,
+        mode: Mode,
+        ending: Ending,
+        factor: float = 1.0,
+        *,
+        more: dict[str, Any] | None = None,
+    ) -> None:
         if self._session.get_one(Board, board).state is not BoardState.ONLINE:
             ledger.set_board_state(self._session, board, BoardState.ONLINE, "", self.now)
         run = ledger.start_run(self._session, job, board, self.now, 600.0)
@@ -96,12 +110,13 @@ class Nights:
         result: dict[str, Any] = {key: estimate(level * value), f"board_{key}": None, "findings": []}
         if ending.cause is Cause.WINDOW_SHORT:
             result["findings"] = [{"rule": "min_window", "detail": "the window lasted 0.9 s, the rule asks for 1 s"}]
+        result |= more or {}
         self._session.add(Score(run_id=run.id, scorer="labd/1", result=result, created_at=self.now))
         ledger.end_run(self._session, run.id, ending, self.now)
 
     def end(self, report: dict[str, Any]) -> None:
         assert ledger_sweeps.end_night(self._session, self.night_id, report, self.now, ()) is not None
 
-    def golden(self, board: str, factor: float) -> None:
-        """The golden job of a board."""
-        self.attempt(self.job("", Mode.ENERGY, board), board, Mode.ENERGY, Ending(), factor)
+    def golden(self, board: str, factor: float, more: dict[str, Any] | None = None) -> None:
+        """The golden job of a board, and what its score holds besides."""
+        self.attempt(self.job("", Mode.ENERGY, board), board, Mode.ENERGY, Ending(), factor, more=more)

@@ -21,6 +21,7 @@ from labd.service.lab import Lab
 from labd.service.reports.messages import Mood, MorningReport, fitted, read_report
 from labd.service.reports.morning import report_on
 from labd.service.reports.night_record import read_night
+from labd.service.reports.text import markdown
 from tests.service.labs import bring_up, config, open_lab
 from tests.service.nights import CELLS, DUE, Nights
 
@@ -127,6 +128,77 @@ async def test_what_went_wrong_is_told_by_cause_and_by_rule(tmp_path: Path) -> N
     assert [(one.id, one.times_lost) for one in found.instruments_to_see] == [("psu", 1)]
     assert found.notices == ("low: 4 GB free",)
     assert found.mood is Mood.BAD
+
+
+ALONE = {
+    "placement": "steps",
+    "remarks": [{"about": "noise", "detail": "the window of trial 2 is 8.3 times as noisy as declared"}],
+}
+
+
+async def test_figures_that_no_wire_has_placed_are_marked_where_they_stand(tmp_path: Path) -> None:
+    def fill(session: Session) -> Nights:
+        nights = quiet(session, 16)
+        nights.golden("b1", 1.0)
+        for number in range(8):
+            nights.end({})
+            nights.night({BAD: 1.03}, scores={BAD: ALONE if number > 2 else {"placement": "pulse"}})
+            nights.golden("b1", 1.0, ALONE if number == 7 else {"placement": "load"})
+        nights.now += timedelta(seconds=1)
+        return nights
+
+    settings = config(tmp_path).model_copy(update={"health": Health(golden="digits01", golden_tolerance_percent=3.0)})
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        found = await report(lab, fill, settings)
+    (change,) = found.regressions
+    assert change.steps_alone == (20, 21, 22, 23, 24)
+    (golden,) = found.golden
+    assert golden.steps_alone == (golden.points[-1].at,)
+    (job,) = found.remarks[0].jobs
+    assert [(one.about, one.count, one.jobs) for one in found.remarks] == [
+        ("steps alone", 1, (job,)),
+        ("noise", 1, (job,)),
+    ]
+    assert found.mood is Mood.BAD
+    text = markdown(found)
+    assert "5 nights placed by steps alone" in text
+    assert "1 run placed by steps alone" in text
+    assert "no wire confirms it. Jobs" in text
+
+
+async def test_of_a_disputed_place_the_report_tells_what_each_witness_said(tmp_path: Path) -> None:
+    said = "the current puts the windows -50.1 ms from where the trigger's pulse does"
+    disputed = {
+        "findings": [{"rule": "witnesses_agree", "detail": said}],
+        "testimonies": [
+            {"witness": "pulse", "verdict": "agrees", "said": "the trigger's pulse places the windows"},
+            {"witness": "steps", "verdict": "disagrees", "said": said},
+        ],
+    }
+
+    def fill(session: Session) -> Nights:
+        nights = Nights(session)
+        nights.night(endings={BAD: [Ending(Cause.PLACEMENT_DISPUTED, said)]}, scores={BAD: disputed})
+        return nights
+
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        found = await report(lab, fill, config(tmp_path))
+    (rule,) = found.broken_rules
+    assert (rule.rule, rule.count) == ("witnesses_agree", 1)
+    assert rule.said == ("pulse agrees: the trigger's pulse places the windows", f"steps disagrees: {said}")
+    assert "pulse agrees: the trigger's pulse places the windows" in markdown(found)
+
+
+async def test_a_report_of_an_earlier_version_is_read_without_what_it_lacks(tmp_path: Path) -> None:
+    async with open_lab(tmp_path) as (lab, _):
+        await bring_up(lab)
+        found = await report(lab, quiet, config(tmp_path))
+    document = found.model_dump(mode="json")
+    for key in ("remarks", "coverage_factor"):
+        del document[key]
+    assert read_report(document) == found
 
 
 async def test_a_window_with_samples_that_are_no_numbers_does_not_cost_the_report(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from labd.model.tables import Event, Night
 from labd.score.regression import Baseline, CellKey, Direction, Quantity, Reading, judge
 from labd.score.sequential import Watch
 from labd.service.lab import Lab
+from labd.service.reports.figures import change_chart
 from labd.service.reports.files import Morning, paths_of
 from labd.service.reports.messages import MorningReport, Reason
 from labd.service.reports.page import page
@@ -161,6 +163,27 @@ def test_a_fortnight_of_a_rack_tells_its_regression_and_no_other(tmp_path: Path)
     assert [one.board for one in made.golden if one.drifting or one.outside] == ["l4r5zi-16"]
     assert {one.id for one in made.boards_to_see} == {"l4r5zi-13", "l4r5zi-16", "l4r5zi-02", "l4r5zi-03"}
     assert page(made).count("<svg") == 3
+
+
+def test_a_report_says_what_bars_and_figures_are_uncertain_by(tmp_path: Path) -> None:
+    made = fortnight.report(tmp_path)
+    shown = page(made)
+    assert shown.count("Bars: standard uncertainty, k = 1.") == 2, "changes and golden jobs"
+    latest = made.regressions[0].points[-1]
+    (told,) = re.findall(r"([0-9.]+) ± ([0-9.]+) µJ \(k = 1\), was [0-9.]+ µJ over 5 nights", shown)
+    assert float(told[0]) == pytest.approx(latest.value * 1e6, abs=0.01)
+    assert float(told[1]) == pytest.approx(latest.standard_uncertainty * 1e6, rel=0.06)
+    assert made.coverage_factor == 1
+
+
+def test_a_change_whose_nights_no_wire_has_placed_is_drawn_open_and_says_so(tmp_path: Path) -> None:
+    wired = fortnight.report(tmp_path)
+    (change,) = wired.regressions
+    alone = wired.model_copy(update={"regressions": (change.model_copy(update={"steps_alone": (13, 14)}),)})
+    assert "placed by steps alone</p>" not in page(wired)
+    assert "2 nights placed by steps alone" in page(alone)
+    closed, open_ = (change_chart(one.regressions[0]).count("fill: #ffffff") for one in (wired, alone))
+    assert open_ > closed
 
 
 @pytest.mark.parametrize(

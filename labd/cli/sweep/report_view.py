@@ -9,7 +9,7 @@ from labd.cli.table import local_time, print_table, remarks, results
 from labd.errors import LabError
 from labd.service.reports.files import put
 from labd.service.reports.messages import ChangeFound, Mood, MorningReport
-from labd.service.reports.text import NAMES, change_text, markdown, rate_text, since_text
+from labd.service.reports.text import NAMES, change_text, markdown, rate_text, said_text, since_text
 
 _TINTS = {Mood.WELL: "green", Mood.LOOK: "yellow", Mood.BAD: "red"}
 _MARKS = {Mood.WELL: "✔", Mood.LOOK: "●", Mood.BAD: "✘"}
@@ -52,8 +52,11 @@ def show(found: MorningReport) -> None:
         )
         print_table("not done", ("jobs", "how", "why", "what to do", "first of them"), lost)
     if found.broken_rules:
-        broken = ((str(one.count), one.rule, one.detail) for one in found.broken_rules)
+        broken = ((str(one.count), one.rule, said_text(one)) for one in found.broken_rules)
         print_table("rules broken", ("jobs", "rule", "first of them"), broken)
+    if found.remarks:
+        remarked = ((str(one.count), one.about, one.detail, " ".join(map(str, one.jobs[:5]))) for one in found.remarks)
+        print_table("what to know of the figures", ("jobs", "about", "first of them", "which first"), remarked)
     if found.instruments_to_see:
         seen = ((one.id, one.state, str(one.times_lost), one.reason or "-") for one in found.instruments_to_see)
         print_table("instruments", ("instrument", "now", "times lost", "why"), seen)

@@ -7,7 +7,9 @@ import this module in the thread that writes a page, not before.
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Sequence
 from statistics import median
+from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -58,18 +60,9 @@ def change_chart(change: ChangeFound) -> str:
         axes.plot([change.since_night - 0.5, stop + 0.5], [level, level], color=tint, linewidth=1.4)
         for inside in (False, True):
             chosen = [point for point in change.points if (change.since_night <= point.at <= stop) is inside]
-            if chosen:
-                axes.errorbar(
-                    [point.at for point in chosen],
-                    [point.value * scale for point in chosen],
-                    yerr=[point.standard_uncertainty * scale for point in chosen],
-                    fmt="o",
-                    markersize=3.6,
-                    color=tint if inside else INK,
-                    ecolor=tint if inside else FAINT,
-                    elinewidth=1,
-                    capsize=0,
-                )
+            shown = [(point.at, point.value * scale, point.standard_uncertainty * scale) for point in chosen]
+            line = {"color": tint if inside else INK, "ecolor": tint if inside else FAINT, "elinewidth": 1}
+            _points(axes, shown, change.steps_alone, markersize=3.6, capsize=0, **line)
         axes.axvline(change.alarm_night, color=tint, linewidth=0.9, linestyle=":")
         axes.annotate(
             "alarm",
@@ -141,20 +134,26 @@ def _golden_panel(axes: Axes, one: GoldenDrift) -> None:
     usual = median(point.value for point in one.points[:-1])
     axes.axhspan(-one.band * 100, one.band * 100, color=GREEN, alpha=0.08, linewidth=0)
     axes.axhline(0, color=FAINT, linewidth=0.6)
-    axes.errorbar(
-        [point.at for point in one.points],
-        [(point.value / usual - 1) * 100 for point in one.points],
-        yerr=[point.standard_uncertainty / usual * 100 for point in one.points],
-        fmt="o",
-        markersize=3,
-        color=tint,
-        elinewidth=0.8,
-    )
+    shown = [
+        (point.at, (point.value / usual - 1) * 100, point.standard_uncertainty / usual * 100) for point in one.points
+    ]
+    _points(axes, shown, one.steps_alone, markersize=3, color=tint, elinewidth=0.8)
     told = "outside its band" if one.outside else "drifting" if one.drifting else "steady"
     slope = "" if one.slope_per_week is None else f", {one.slope_per_week:+.2%} a week"
     axes.set_title(f"{one_line(one.board)}: {told}{slope}", loc="left", fontsize=9.5, color=tint)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "0 %"))
     axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _points(
+    axes: Axes, shown: Sequence[tuple[float, float, float]], steps_alone: Collection[float], **look: Any
+) -> None:
+    """Draw points (at, value, standard uncertainty); those at `steps_alone`, which no wire has placed, are open."""
+    for alone, face in ((False, look["color"]), (True, "white")):
+        chosen = [point for point in shown if (point[0] in steps_alone) is alone]
+        if chosen:
+            at, values, uncertainties = zip(*chosen, strict=True)
+            axes.errorbar(at, values, yerr=uncertainties, fmt="o", markerfacecolor=face, **look)
 
 
 def _svg(figure: Figure) -> str:

@@ -77,6 +77,18 @@ class BrokenRule(Message):
     """Of the first of them."""
     count: int
     jobs: tuple[int, ...]
+    said: tuple[str, ...] = ()
+    """What each witness of the windows' place said, of the first of them: `steps disagrees: ...`."""
+
+
+class Remarked(Message):
+    """Jobs whose figures a reader should know more of: `steps alone`, `noise`, `trials`. No rule is broken by it."""
+
+    about: str
+    detail: str
+    """Of the first of them."""
+    count: int
+    jobs: tuple[int, ...]
 
 
 class BoardNight(Message):
@@ -131,6 +143,8 @@ class ChangeFound(Message):
     """The latest figure, in the quantity's unit."""
     points: tuple[Point, ...] = ()
     """The nights of its chart, oldest first."""
+    steps_alone: tuple[int, ...] = ()
+    """Nights of its chart with windows that were placed by the steps of the current alone."""
 
 
 class UnsteadyCell(Message):
@@ -155,6 +169,8 @@ class GoldenDrift(Message):
     outside: bool
     drifting: bool
     points: tuple[Point, ...] = ()
+    steps_alone: tuple[float, ...] = ()
+    """When, as in `points`, windows were placed by the steps of the current alone."""
 
 
 class BoardToSee(Message):
@@ -210,6 +226,8 @@ class MorningReport(Message):
     """Changes for the worse that are over."""
     reasons: tuple[Reason, ...]
     broken_rules: tuple[BrokenRule, ...]
+    remarks: tuple[Remarked, ...] = ()
+    """What to know of figures that stand."""
     boards_to_see: tuple[BoardToSee, ...]
     instruments_to_see: tuple[InstrumentToSee, ...]
     golden: tuple[GoldenDrift, ...]
@@ -238,6 +256,7 @@ _LISTS = (
     "recovered",
     "reasons",
     "broken_rules",
+    "remarks",
     "boards_to_see",
     "instruments_to_see",
     "golden",

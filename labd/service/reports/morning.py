@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from labd.config import LabConfig
 from labd.model.causes import Blame, Cause
 from labd.model.states import BoardState, InstrumentState, JobState, RunState
 from labd.score.regression import Change, Direction, Drift, DriftPoint, Reading, Verdict, drift, judge, merged
+from labd.score.rules import Rule
 from labd.score.sequential import Watch
+from labd.service.placement import STEPS_ALONE, STEPS_ALONE_MEANS, by_steps_alone
 from labd.service.reports.messages import (
     JOBS_MAX,
     LISTED_MAX,
@@ -30,6 +32,7 @@ from labd.service.reports.messages import (
     MorningReport,
     Point,
     Reason,
+    Remarked,
     UnsteadyCell,
     Watched,
     cut,
@@ -78,6 +81,7 @@ def report_on(record: NightRecord, config: LabConfig, now: datetime) -> MorningR
         ),
         reasons=_reasons(record),
         broken_rules=_broken_rules(record),
+        remarks=_remarks(record),
         boards_to_see=tuple(to_see),
         instruments_to_see=tuple(instruments),
         golden=tuple(golden),
@@ -175,14 +179,34 @@ def _reasons(record: NightRecord) -> tuple[Reason, ...]:
 
 def _broken_rules(record: NightRecord) -> tuple[BrokenRule, ...]:
     invalid = {job.id for job in record.jobs if job.state is JobState.INVALID}
-    groups: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    groups: defaultdict[str, dict[int, tuple[str, RunRow]]] = defaultdict(dict)
     for run in record.runs:
         if run.job_id in invalid:
             for rule, detail in run.rules:
-                groups[rule].setdefault(run.job_id, detail)
+                groups[rule].setdefault(run.job_id, (detail, run))
+    broken = []
+    for rule, jobs in sorted(groups.items(), key=lambda group: -len(group[1])):
+        detail, first = next(iter(jobs.values()))
+        said = first.said if rule == Rule.WITNESSES_AGREE else ()
+        broken.append(
+            BrokenRule(rule=rule, detail=detail, count=len(jobs), jobs=tuple(list(jobs)[:JOBS_MAX]), said=said)
+        )
+    return tuple(broken)
+
+
+def _remarks(record: NightRecord) -> tuple[Remarked, ...]:
+    """What to know of completed jobs' figures: those that no wire has placed first, then by number."""
+    completed = {job.id for job in record.jobs if job.state is JobState.COMPLETED}
+    groups: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for run in record.runs:
+        if run.job_id in completed and run.state is RunState.COMPLETED:
+            if by_steps_alone(run.placement):
+                groups[STEPS_ALONE][run.job_id] = STEPS_ALONE_MEANS
+            for about, detail in run.remarks:
+                groups[about][run.job_id] = detail
     return tuple(
-        BrokenRule(rule=rule, detail=next(iter(jobs.values())), count=len(jobs), jobs=tuple(list(jobs)[:JOBS_MAX]))
-        for rule, jobs in sorted(groups.items(), key=lambda group: -len(group[1]))
+        Remarked(about=about, detail=next(iter(jobs.values())), count=len(jobs), jobs=tuple(list(jobs)[:JOBS_MAX]))
+        for about, jobs in sorted(groups.items(), key=lambda group: (group[0] != STEPS_ALONE, -len(group[1])))
     )
 
 
@@ -259,11 +283,11 @@ def _changes(record: NightRecord, verdict: Verdict) -> list[ChangeFound]:
     changed = {change.key for change in verdict.changes}
     for reading in merged(reading for reading in record.readings if reading.key in changed):
         charts[reading.key].append(reading)
-    found = [_change(change, charts[change.key], record.night) for change in verdict.changes]
+    found = [_change(change, charts[change.key], record) for change in verdict.changes]
     return sorted(found, key=lambda change: (not change.new, -abs(change.change)))
 
 
-def _change(change: Change, chart: Sequence[Reading], night: int) -> ChangeFound:
+def _change(change: Change, chart: Sequence[Reading], record: NightRecord) -> ChangeFound:
     shown = [one for one in chart if one.night in change.baseline_nights or one in chart[-POINTS_MAX:]]
     return ChangeFound(
         cell=change.key.cell,
@@ -274,7 +298,7 @@ def _change(change: Change, chart: Sequence[Reading], night: int) -> ChangeFound
         interval=change.interval,
         since_night=change.since,
         alarm_night=change.alarmed,
-        new=change.alarmed == night,
+        new=change.alarmed == record.night,
         ended_night=change.ended,
         evidence=change.evidence,
         threshold=change.threshold,
@@ -282,6 +306,7 @@ def _change(change: Change, chart: Sequence[Reading], night: int) -> ChangeFound
         baseline_nights=change.baseline_nights,
         value=chart[-1].value,
         points=tuple(Point(float(one.night), one.value, one.standard_uncertainty) for one in shown),
+        steps_alone=tuple(one.night for one in shown if (change.key, one.night) in record.steps_alone),
     )
 
 
@@ -302,11 +327,12 @@ def _golden(record: NightRecord, config: LabConfig, until: datetime) -> list[Gol
         ]
         drifted = drift(points, band)
         if drifted is not None:
-            found.append(_golden_drift(board, drifted, points[-POINTS_MAX:]))
+            alone = {day for day, row in zip(days, rows, strict=True) if by_steps_alone(row.placement)}
+            found.append(_golden_drift(board, drifted, points[-POINTS_MAX:], alone))
     return sorted(found, key=lambda one: (-(one.outside + one.drifting), -abs(one.deviation), one.board))
 
 
-def _golden_drift(board: str, drifted: Drift, points: Iterable[DriftPoint]) -> GoldenDrift:
+def _golden_drift(board: str, drifted: Drift, points: Sequence[DriftPoint], alone: Collection[float]) -> GoldenDrift:
     return GoldenDrift(
         board=board,
         runs=drifted.points,
@@ -317,4 +343,5 @@ def _golden_drift(board: str, drifted: Drift, points: Iterable[DriftPoint]) -> G
         outside=drifted.outside,
         drifting=drifted.drifting,
         points=tuple(Point(round(one.day, 4), one.value, one.standard_uncertainty) for one in points),
+        steps_alone=tuple(round(one.day, 4) for one in points if one.day in alone),
     )

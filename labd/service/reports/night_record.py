@@ -21,6 +21,7 @@ from labd.model.states import BoardState, InstrumentState, JobState, NightState,
 from labd.model.tables import Board, Check, Event, Instrument, Job, Night, Run, Score, Sweep
 from labd.score.regression import Baseline, CellKey, Quantity, Reading
 from labd.score.sequential import BaselineKind
+from labd.service.placement import by_steps_alone, testimonies
 
 HISTORY_NIGHTS = 90
 """Most nights that are looked back on, beside those of the baseline."""
@@ -51,7 +52,11 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run of a job of the night; `rules` are those that its scores broke, with what was found."""
+    """A run of a job of the night; `rules` are those that its scores broke, with what was found.
+
+    `said` is what each witness of its windows' place said, of a run that broke a rule; `remarks` are those of its
+    newest score, what they are about with the sentence; `placement` is what its windows were placed by.
+    """
 
     job_id: int
     board: str
@@ -60,6 +65,9 @@ class RunRow:
     started_at: datetime
     ended_at: datetime | None
     rules: tuple[tuple[str, str], ...]
+    said: tuple[str, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+    placement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +79,12 @@ class GoldenRow:
     ended_at: datetime
     value: float
     standard_uncertainty: float
+    placement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NightRecord:
-    """All that a report is made of."""
+    """All that a report is made of; `steps_alone` are figures and their nights whose windows no wire has placed."""
 
     sweep: str
     night: int
@@ -99,6 +108,7 @@ class NightRecord:
     lost: dict[str, int]
     """How often each instrument was lost during the night."""
     notices: tuple[str, ...]
+    steps_alone: frozenset[tuple[CellKey, int]] = frozenset()
 
 
 def read_night(session: Session, night_id: int, now: datetime) -> NightRecord:
@@ -116,7 +126,7 @@ def read_night(session: Session, night_id: int, now: datetime) -> NightRecord:
     baseline = Baseline.parse(baseline_text)
     history = _history(session, night, baseline)
     until = night.ended_at or now
-    readings, unusable = _readings(session, history)
+    readings, steps_alone, unusable = _readings(session, history)
     return NightRecord(
         sweep=sweep.name,
         night=night_id,
@@ -144,6 +154,7 @@ def read_night(session: Session, night_id: int, now: datetime) -> NightRecord:
         instruments={row.id: (row.state, row.reason) for row in session.exec(select(Instrument))},
         lost=_lost(session, night.started_at, until),
         notices=_notices(session, night.started_at, until),
+        steps_alone=steps_alone,
     )
 
 
@@ -162,8 +173,10 @@ def _history(session: Session, night: Night, baseline: Baseline) -> list[int]:
     return sorted({number for number in (*first, *latest, night.id) if number is not None})
 
 
-def _readings(session: Session, nights: Sequence[int]) -> tuple[tuple[Reading, ...], int]:
-    """The figures of these nights' completed runs, and how many were none that can be compared."""
+def _readings(
+    session: Session, nights: Sequence[int]
+) -> tuple[tuple[Reading, ...], frozenset[tuple[CellKey, int]], int]:
+    """The figures of these nights' completed runs, those placed by steps alone, and how many cannot be compared."""
     result: Any = col(Score.result)
     paths = [path for paths in _ESTIMATES.values() for path in paths]
     figures = [
@@ -181,6 +194,7 @@ def _readings(session: Session, nights: Sequence[int]) -> tuple[tuple[Reading, .
             spec[("labels", LABEL_CELL)].as_string(),
             Run.board_id,
             result["top1"].as_float(),
+            result["placement"].as_string(),
             *figures,
         )
         .select_from(Job)
@@ -190,8 +204,9 @@ def _readings(session: Session, nights: Sequence[int]) -> tuple[tuple[Reading, .
         .order_by(col(Job.id), col(Score.id))
     )
     found: dict[tuple[CellKey, int, int], Reading] = {}
+    placed: dict[tuple[CellKey, int, int], str | None] = {}
     unusable = 0
-    for night, cell, benchmark, mode, label, board, top1, *estimates in session.exec(query):
+    for night, cell, benchmark, mode, label, board, top1, placement, *estimates in session.exec(query):
         name = _REPETITION.sub("", label) if label else f"{benchmark}/{mode}/{cell}"
         by_path = dict(zip(paths, zip(estimates[::2], estimates[1::2], strict=True), strict=True))
         values = {
@@ -207,28 +222,57 @@ def _readings(session: Session, nights: Sequence[int]) -> tuple[tuple[Reading, .
                 found[key, night, cell or 0] = Reading(key, night, float(figure[0]), float(figure[1] or 0.0))
             except ScoreError:
                 unusable += 1
-    return tuple(found.values()), unusable
+            else:
+                placed[key, night, cell or 0] = placement
+    alone = frozenset((key, night) for (key, night, _), placement in placed.items() if by_steps_alone(placement))
+    return tuple(found.values()), alone, unusable
 
 
 def _runs(session: Session, night_id: int) -> tuple[RunRow, ...]:
     result: Any = col(Score.result)
     broken: dict[int, tuple[tuple[str, str], ...]] = {}
+    said: dict[int, tuple[str, ...]] = {}
     invalid = (
-        select(Run.id, result["findings"].as_json())
+        select(Run.id, result["findings"].as_json(), result["testimonies"].as_json())
         .select_from(Run)
         .join(Job, col(Run.job_id) == col(Job.id))
         .join(Score, col(Score.run_id) == col(Run.id))
         .where(Job.night_id == night_id, Run.state == RunState.INVALID)
         .order_by(col(Score.id))
     )
-    for run_id, findings in session.exec(invalid):
+    for run_id, findings, stated in session.exec(invalid):
         if run_id is not None:
             rules = [(str(one.get("rule", "")), str(one.get("detail", ""))) for one in findings or ()]
             broken[run_id] = tuple(dict(reversed(rules)).items())
+            witnesses = testimonies({"testimonies": stated})
+            said[run_id] = tuple(f"{witness} {verdict}: {words}" for witness, verdict, words in witnesses)
+    remarked = (
+        select(Run.id, result["remarks"].as_json(), result["placement"].as_string())
+        .select_from(Run)
+        .join(Job, col(Run.job_id) == col(Job.id))
+        .join(Score, col(Score.run_id) == col(Run.id))
+        .where(Job.night_id == night_id)
+        .order_by(col(Score.id))
+    )
+    remarks: dict[int, tuple[tuple[str, str], ...]] = {}
+    placements: dict[int, str | None] = {}
+    for run_id, noted, placement in session.exec(remarked):
+        if run_id is not None:
+            remarks[run_id] = tuple((str(one.get("about", "")), str(one.get("detail", ""))) for one in noted or ())
+            placements[run_id] = placement
     query = select(Run).join(Job, col(Run.job_id) == col(Job.id)).where(Job.night_id == night_id)
     return tuple(
         RunRow(
-            run.job_id, run.board_id, run.state, run.cause, run.started_at, run.ended_at, broken.get(run.id or 0, ())
+            run.job_id,
+            run.board_id,
+            run.state,
+            run.cause,
+            run.started_at,
+            run.ended_at,
+            rules=broken.get(run.id or 0, ()),
+            said=said.get(run.id or 0, ()),
+            remarks=remarks.get(run.id or 0, ()),
+            placement=placements.get(run.id or 0),
         )
         for run in session.exec(query.order_by(col(Run.id)))
     )
@@ -245,6 +289,7 @@ def _golden(session: Session, until: datetime) -> tuple[GoldenRow, ...]:
             Run.ended_at,
             energy,
             result[("energy_j_per_inference", "standard_uncertainty")].as_float(),
+            result["placement"].as_string(),
         )
         .select_from(Job)
         .join(Run, col(Run.job_id) == col(Job.id))
@@ -260,8 +305,8 @@ def _golden(session: Session, until: datetime) -> tuple[GoldenRow, ...]:
         .limit(GOLDEN_MAX)
     )
     rows = [
-        GoldenRow(board, benchmark, ended_at, value, spread or 0.0)
-        for board, benchmark, ended_at, value, spread in session.exec(query)
+        GoldenRow(board, benchmark, ended_at, value, spread or 0.0, placement)
+        for board, benchmark, ended_at, value, spread, placement in session.exec(query)
         if value is not None
     ]
     return tuple(reversed(rows))

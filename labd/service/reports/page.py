@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from labd.plus_minus import STANDARD
+from labd.service.placement import STEPS_ALONE
 from labd.service.reports.figures import boards_chart, change_chart, golden_chart
 from labd.service.reports.messages import ChangeFound, Mood, MorningReport
-from labd.service.reports.text import NAMES, change_text, evidence_text, latest_text, rate_text, since_text
+from labd.service.reports.text import NAMES, change_text, evidence_text, latest_text, rate_text, said_text, since_text
 
 CHARTS_MAX = 24
 """Most changes that are drawn."""
@@ -21,6 +22,7 @@ _MOODS = {
     Mood.LOOK: ("Done, with something to look at", "#b87d00"),
     Mood.BAD: ("Something is wrong", "#d55e00"),
 }
+_BARS = f"Bars: {STANDARD}. Open circles: windows placed by {STEPS_ALONE}, which no wire confirms."
 _CSS = """
 :root { --ink: #1f2933; --faint: #66727f; --line: #e4e7eb; }
 * { box-sizing: border-box }
@@ -83,7 +85,12 @@ def _parts(report: MorningReport) -> Iterator[str]:
     yield from _table(
         "Rules that were broken",
         ("jobs", "rule", "the first of them", "which"),
-        ((str(one.count), one.rule, one.detail, ", ".join(map(str, one.jobs))) for one in report.broken_rules),
+        ((str(one.count), one.rule, said_text(one), ", ".join(map(str, one.jobs))) for one in report.broken_rules),
+    )
+    yield from _table(
+        "What to know of the figures",
+        ("jobs", "about", "the first of them", "which"),
+        ((str(one.count), one.about, one.detail, ", ".join(map(str, one.jobs))) for one in report.remarks),
     )
     yield from _table(
         "Instruments",
@@ -97,7 +104,7 @@ def _parts(report: MorningReport) -> Iterator[str]:
     moved = sum(one.outside or one.drifting for one in charted)  # the worst come first
     drawn = tuple(charted[: min(max(moved, GOLDEN_FEW), GOLDEN_MAX)])
     if drawn:
-        yield f'<h2>Golden jobs</h2><p class="key">Against their median; bars: {STANDARD}.</p>'
+        yield f'<h2>Golden jobs</h2><p class="key">Against their median. {_BARS}</p>'
         yield f'<div class="card">{golden_chart(drawn)}'
         if len(charted) > len(drawn):
             left = "are steady" if len(drawn) >= moved else "stand in the report's JSON"
@@ -143,7 +150,7 @@ def _tiles(report: MorningReport) -> Iterator[str]:
 def _changes(title: str, changes: tuple[ChangeFound, ...]) -> Iterator[str]:
     if not changes:
         return
-    yield f'<h2>{title}</h2><p class="key">Bars: {STANDARD}.</p><div class="charts">'
+    yield f'<h2>{title}</h2><p class="key">{_BARS}</p><div class="charts">'
     for change in changes[:CHARTS_MAX]:
         chart = change_chart(change) if change.points else f"<strong>{escape(change.cell)}</strong>"
         new = '<span class="new">new</span> ' if change.new else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from labd.plus_minus import with_k
 from labd.score.regression import Quantity
-from labd.service.reports.messages import ChangeFound, MorningReport
+from labd.service.placement import STEPS_ALONE
+from labd.service.reports.messages import BrokenRule, ChangeFound, MorningReport
 
 NAMES = {
     Quantity.ENERGY: "energy per inference",
@@ -47,9 +48,21 @@ def change_text(change: ChangeFound) -> str:
 
 
 def since_text(change: ChangeFound) -> str:
-    """Since when, and whether it is news."""
+    """Since when, whether it is news, and how many of its nights no wire has placed."""
     ended = "" if change.ended_night is None else f", over since night {change.ended_night}"
-    return f"since night {change.since_night}, {'new' if change.new else f'told in night {change.alarm_night}'}{ended}"
+    news = "new" if change.new else f"told in night {change.alarm_night}"
+    return f"since night {change.since_night}, {news}{ended}{alone_text(change.steps_alone, 'night')}"
+
+
+def alone_text(steps_alone: Sequence[float], noun: str) -> str:
+    """The mark of figures that rest on the steps of the current alone: `, 3 nights placed by steps alone`."""
+    count = len(steps_alone)
+    return f", {count} {noun}{'' if count == 1 else 's'} placed by {STEPS_ALONE}" if count else ""
+
+
+def said_text(rule: BrokenRule) -> str:
+    """What was found of a broken rule, and what each witness said of it."""
+    return "; ".join((rule.detail, *rule.said))
 
 
 def evidence_text(evidence: float) -> str:
@@ -96,7 +109,11 @@ def _lines(report: MorningReport) -> Iterator[str]:
     )
     yield from _section(
         "Rules broken",
-        (f"{rule.rule}: {rule.detail}. Jobs {_numbers(rule.jobs, rule.count)}." for rule in report.broken_rules),
+        (f"{rule.rule}: {said_text(rule)}. Jobs {_numbers(rule.jobs, rule.count)}." for rule in report.broken_rules),
+    )
+    yield from _section(
+        "Remarks",
+        (f"{one.about}: {one.detail}. Jobs {_numbers(one.jobs, one.count)}." for one in report.remarks),
     )
     yield from _section(
         "Boards to look at", (f"{board.id}: {'; '.join(board.reasons)}" for board in report.boards_to_see)
@@ -111,6 +128,7 @@ def _lines(report: MorningReport) -> Iterator[str]:
             f"{one.board}: {one.deviation:+.2%} from its median"
             + ("" if one.slope_per_week is None else f", {one.slope_per_week:+.2%} a week")
             + f" (band ±{one.band:.1%})"
+            + alone_text(one.steps_alone, "run")
             for one in report.golden
         ),
     )
