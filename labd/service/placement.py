@@ -15,15 +15,15 @@ STEPS_ALONE = "steps alone"
 """The mark of a figure whose windows no wire has placed."""
 STEPS_ALONE_MEANS = "only the board's own current says where the windows lie, and no wire confirms it"
 _NAMES = {
-    Basis.LOAD: "the sync load",
-    Basis.PULSE: "the sync pulse",
+    Basis.LOAD: "sync load",
+    Basis.PULSE: "sync pulse",
     Basis.STEPS: STEPS_ALONE,
     Basis.ONE_CLOCK: "one clock",
 }
 
 
 def placed_by(placement: str | None) -> str:
-    """What did it, for people: `the sync load`; empty where a score does not say."""
+    """What did it, for people: `sync load`; empty where a score does not say."""
     return _NAMES[Basis(placement)] if placement in set(Basis) else placement or ""
 
 

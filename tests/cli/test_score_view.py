@@ -24,8 +24,8 @@ def score(**result: Any) -> ScoreDocument:
 @pytest.mark.parametrize(
     ("placement", "made_of"),
     [
-        ("load", "median of 5 windows, placed by the sync load"),
-        ("pulse", "median of 5 windows, placed by the sync pulse"),
+        ("load", "median of 5 windows, placed by sync load"),
+        ("pulse", "median of 5 windows, placed by sync pulse"),
         ("steps", "median of 5 windows, placed by steps alone"),
         ("one_clock", "median of 5 windows, placed by one clock"),
         ("moonlight", "median of 5 windows, placed by moonlight"),

@@ -73,7 +73,7 @@ def test_a_picture_says_what_placed_its_windows_and_who_disputes_it(folder: Path
     wired = shown(folder, tmp_path / "a.svg")
     assert wired["placement"] == "pulse"
     assert ("steps", "agrees") in [(each["witness"], each["verdict"]) for each in wired["testimonies"]]
-    assert "placed by the sync pulse (agreeing: steps, lengths)" in (tmp_path / "a.svg").read_text()
+    assert "placed by sync pulse (agreeing: steps, lengths)" in (tmp_path / "a.svg").read_text()
     alone = shown(StagedRun(trials=2, synced=False).record(tmp_path / "alone"), tmp_path / "b.svg")
     assert alone["placement"] == "steps"
     assert alone["remarks"] == [

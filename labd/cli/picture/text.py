@@ -158,7 +158,7 @@ def footer(scene: Scene) -> Footer:
 
 
 def _placed(scene: Scene) -> Iterator[str]:
-    """What the windows were placed by, and who agrees: `placed by the sync pulse (agreeing: steps, lengths)`."""
+    """What the windows were placed by, and who agrees: `placed by sync pulse (agreeing: steps, lengths)`."""
     if (proof := scene.run.proof) is None:
         return
     agree = [each.witness.value for each in proof.statements if each.verdict is Verdict.AGREES]
