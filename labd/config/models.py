@@ -222,7 +222,7 @@ class Load(Model):
     """Its value with all that is in series with it, Ω."""
     tolerance_percent: float = Field(default=5.0, ge=0, le=50)
     """Half width of the error of that value, %."""
-    switch_us: float = Field(default=2.0, ge=0)
+    switch_us: float = Field(default=2.0, ge=0, le=500)
     """Longest time from the pin's edge to the step of the current, µs."""
 
 

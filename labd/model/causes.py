@@ -173,7 +173,7 @@ _MEANINGS = {
         RunState.INVALID,
         Blame.RULES,
         "Witnesses disagree on where the windows lie in the trace, or too few of them can tell.",
-        "See what each said in the score; check the wires of trigger and timing pin, or wire a sync load.",
+        "See what each witness said in the score; docs/reference/placement.md tells what to look at.",
     ),
     Cause.INSTRUMENT_UNREACHABLE: Meaning(
         RunState.FAILED,

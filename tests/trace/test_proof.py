@@ -179,6 +179,21 @@ def test_samples_that_are_missing_or_doubled_are_found(tmp_path: Path, count: in
         assert any(each.witness is Witness.LOAD and words in each.said for each in proof.disputes)
 
 
+def test_a_burst_before_a_capture_that_began_late_is_passed_over(tmp_path: Path) -> None:
+    told = story()
+    late_s = told.pulses[1][0]
+    late = replace(
+        told,
+        windows=tuple((start - late_s, stop - late_s) for start, stop in told.windows),
+        pulses=tuple((on - late_s, off - late_s) for on, off in told.pulses),
+        end_s=told.end_s - late_s,
+    )
+    proof = recorded(tmp_path, late, late.samples(loaded=True), loaded=True, pulse_s=-10e-3, bracket_s=0.0)
+    assert proof.basis is Basis.LOAD
+    assert Witness.LOAD not in [each.witness for each in proof.disputes]
+    assert Witness.PULSE in [each.witness for each in proof.disputes]
+
+
 def test_a_load_that_does_not_switch_is_named(tmp_path: Path) -> None:
     told = story()
     proof = recorded(tmp_path, told, told.samples(loaded=False), loaded=True, pulse_s=0.0)

@@ -74,7 +74,8 @@ def align(
         repeat: How many samples an inference lasts: what repeats within a window is no step.
 
     Raises:
-        TimebaseError: the edges do not fit into the trace, or two places fit about equally well.
+        TimebaseError: the edges do not fit into the trace, or two places fit about equally well where `rises` are not
+            known; where they are, whoever knows them sees whether the edges are there.
     """
     places = np.asarray(distances, dtype=np.float64)
     low, high = max(middles[0], -places[0]), min(middles[1], rows - places[-1])
@@ -95,7 +96,7 @@ def align(
         reach=(high - low) / 2,
         stretch_max=stretch_max,
     )
-    if found.margin < MARGIN:
+    if rises is None and found.margin < MARGIN:
         raise TimebaseError(
             f"the edges' steps are not seen clearly: the best place beats the next by {found.margin:.1f}, "
             f"{MARGIN:g} is needed",

@@ -10,7 +10,7 @@ delays these steps as it delays the board's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -65,7 +65,7 @@ def find_load(
     pulses: Sequence[LoadPulse],
     load: SyncLoad,
     supply_v: float,
-    middles: tuple[float, float] = (0.0, math.inf),
+    middles: Callable[[int], tuple[float, float]],
 ) -> LoadFound:
     """Locate the load's steps.
 
@@ -74,7 +74,7 @@ def find_load(
         pulses: The pulses, in order, at least one.
         load: The declared load.
         supply_v: Voltage across it, V.
-        middles: Least and largest sample index that the middle between first and last edge can have.
+        middles: Least and largest sample index that a tick can have.
 
     Raises:
         TimebaseError: too few of the steps are there, or they are of another size.
@@ -82,27 +82,16 @@ def find_load(
     small, fold = signal.folded()
     clocks = small.clocks
     edges = [(ticks, sign) for pulse in pulses for ticks, sign in ((pulse.on_ticks, 1.0), (pulse.off_ticks, -1.0))]
-    middle = (edges[0][0] + edges[-1][0]) // 2
-    distances = [(ticks - middle) / clocks.ticks_per_sample for ticks, _ in edges]
     expected_a = supply_v / load.ohm
-    rises = [sign * expected_a for _, sign in edges]
-    span = middles[0] / fold, min(middles[1] / fold, float(small.rows))
-    aligned = align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span, rises=rises)
-    reach = max(distances[-1], 1.0)
-    base = clocks.fit(
-        [
-            Anchor(ticks, aligned.middle + side * reach * (1 + aligned.stretch), U_ALIGNED)
-            for ticks, side in ((edges[0][0], -1.0), (edges[-1][0], 1.0))
-        ]
-    )
+    edges, base = _aligned(small, edges, expected_a, middles, fold)
     found: list[tuple[Anchor, float]] = []
     for burst in _bursts([ticks for ticks, _ in edges], clocks.tick_rate_hz):
         seen = _burst_anchors(small, edges[burst], base, load, expected_a)
         if len(seen) < MOST * len(edges[burst]):
             at_s = (edges[burst][0][0] - edges[0][0]) / clocks.tick_rate_hz
             raise TimebaseError(
-                f"of {len(edges[burst])} edges of the sync load {at_s:.3g} s after its first {len(seen)} are seen as "
-                f"steps of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
+                f"{len(seen)} of the {len(edges[burst])} edges of a burst, {at_s:.3g} s after the first one, are steps "
+                f"of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
                 remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
             )
         found += seen
@@ -117,6 +106,43 @@ def find_load(
         base=signal.clocks.fit(anchors),
         tick_rate_hz=clocks.tick_rate_hz,
     )
+
+
+def _aligned(
+    small: Signal,
+    edges: list[tuple[int, float]],
+    expected_a: float,
+    middles: Callable[[int], tuple[float, float]],
+    fold: int,
+) -> tuple[list[tuple[int, float]], Timebase]:
+    """A first map by the whole pattern; a burst at either end may lie outside a capture that began late or ended early.
+
+    Returns:
+        The edges that lie within the capture, and the map.
+    """
+    clocks = small.clocks
+    bursts = _bursts([ticks for ticks, _ in edges], clocks.tick_rate_hz)
+    for first, last in ((0, len(bursts)), (1, len(bursts)), (0, len(bursts) - 1), (1, len(bursts) - 1)):
+        if last <= first:
+            continue
+        part = edges[bursts[first].start : bursts[last - 1].stop]
+        middle = (part[0][0] + part[-1][0]) // 2
+        distances = [(ticks - middle) / clocks.ticks_per_sample for ticks, _ in part]
+        low, high = middles(middle)
+        span = low / fold, min(high / fold, float(small.rows))
+        rises = [sign * expected_a for _, sign in part]
+        try:
+            aligned = align(small.read, small.rows, distances, 2.0 * clocks.u_stretch, span, rises=rises)
+        except TimebaseError:
+            if last - first <= max(1, len(bursts) - 2):
+                raise
+            continue
+        reach = max(distances[-1], 1.0)
+        ends = ((part[0][0], -1.0), (part[-1][0], 1.0))
+        return part, clocks.fit(
+            [Anchor(ticks, aligned.middle + side * reach * (1 + aligned.stretch), U_ALIGNED) for ticks, side in ends]
+        )
+    raise TimebaseError("the sync load's pulses lie outside of the capture")
 
 
 def _bursts(ticks: Sequence[int], tick_rate_hz: float) -> list[slice]:

@@ -217,9 +217,8 @@ def _load(scene: _Scene) -> tuple[LoadFound | None, list[Statement]]:
     meta, pulses = scene.trace.meta, scene.trace.load_pulses()
     if meta.sync_load is None or not pulses:
         return None, []
-    middle = (pulses[0].on_ticks + pulses[-1].off_ticks) // 2
     try:
-        found = find_load(scene.signal, pulses, meta.sync_load, meta.supply_voltage_v, scene.middles(middle))
+        found = find_load(scene.signal, pulses, meta.sync_load, meta.supply_voltage_v, scene.middles)
     except TimebaseError as error:
         return None, [Statement(Witness.LOAD, Verdict.DISAGREES, f"the sync load is not seen: {error.message}")]
     jump = _jump(by_burst(found), scene.clocks) or _rate(found.base, scene.clocks)
