@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.cli.served import labctl, labctl_here, nowhere, served_lab
+from tests.deadline import HUNG_S
 
 
 async def test_a_board_is_reserved_extended_handed_over_and_given_back(tmp_path: Path) -> None:
@@ -42,7 +44,9 @@ async def test_a_stopped_lab_says_why_and_who(tmp_path: Path) -> None:
     async with served_lab(tmp_path) as lab:
         stopped = await labctl(*lab.options, "lab", "stop", "smoke")
         assert (stopped.status, stopped.out.strip()) == (0, "the lab is stopped: smoke")
-        assert "smoke" in (await labctl(*lab.options, "lab", "status")).out
+        async with asyncio.timeout(HUNG_S):  # the lab's own topic follows the reply
+            while "smoke" not in (await labctl(*lab.options, "lab", "status")).out:
+                pass
         waits = await labctl(*lab.options, "reserve", "b1", "--for", "1h", "--json")
         assert (waits.status, waits.document["state"]) == (0, "waiting"), "nothing is granted meanwhile"
         resumed = await labctl(*lab.options, "lab", "resume", "--json")
