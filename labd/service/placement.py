@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labd.trace.timing.witness import Basis
+from labd.trace.timing.witness import Basis, Verdict
 
 STEPS_ALONE = "steps alone"
 """The mark of a figure whose windows no wire has placed."""
@@ -36,3 +36,8 @@ def testimonies(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Witness, verdict and what it said, in the order asked; of a score of an earlier version none."""
     for each in result.get("testimonies") or ():
         yield str(each.get("witness", "-")), str(each.get("verdict", "-")), str(each.get("said", ""))
+
+
+def disputing(result: Mapping[str, Any]) -> list[str]:
+    """The witnesses that disagree with the place, each once."""
+    return list(dict.fromkeys(witness for witness, verdict, _ in testimonies(result) if verdict == Verdict.DISAGREES))

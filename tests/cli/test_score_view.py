@@ -37,6 +37,12 @@ def test_a_figure_says_what_its_windows_were_placed_by(placement: str | None, ma
     assert row[-1] == made_of
 
 
+def test_a_figure_whose_place_is_disputed_says_so_beside_it() -> None:
+    said = [{"witness": "steps", "verdict": verdict, "said": "-"} for verdict in ("disagrees", "agrees", "disagrees")]
+    (row,) = figures(score(placement="pulse", testimonies=said))
+    assert row[-1] == "median of 5 windows, placed by sync pulse, DISPUTED by steps"
+
+
 def test_only_windows_that_no_wire_has_placed_are_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
     print_scores([score(placement="pulse")])
     assert "no wire" not in capsys.readouterr().out

@@ -20,7 +20,14 @@ from labd.service.messages import (
     TraceDocument,
     TrialDocument,
 )
-from labd.service.placement import STEPS_ALONE, STEPS_ALONE_MEANS, by_steps_alone, placed_by, testimonies
+from labd.service.placement import (
+    STEPS_ALONE,
+    STEPS_ALONE_MEANS,
+    by_steps_alone,
+    disputing,
+    placed_by,
+    testimonies,
+)
 
 
 class Figure(BaseModel):
@@ -111,6 +118,8 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
     made_of = f"median of {len(windows)} windows" if isinstance(windows, list) else "-"
     if placed := placed_by(score.result.get("placement")):
         made_of += f", placed by {placed}"
+        if against := disputing(score.result):
+            made_of += f", DISPUTED by {', '.join(against)}"
     for key, what, scale, unit in _FIGURES:
         figure = _figure(score.result, key)
         if figure is not None:

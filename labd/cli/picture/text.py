@@ -164,7 +164,9 @@ def _placed(scene: Scene) -> Iterator[str]:
     agree = [each.witness.value for each in proof.statements if each.verdict is Verdict.AGREES]
     others = [name for name in dict.fromkeys(agree) if name != proof.basis.value]
     said = f" (agreeing: {', '.join(others)})" if others else ""
-    yield f"placed by {placed_by(proof.basis)}{said}"
+    against = dict.fromkeys(each.witness.value for each in proof.disputes)
+    disputed = f", DISPUTED by {', '.join(against)}" if against else ""
+    yield f"placed by {placed_by(proof.basis)}{said}{disputed}"
 
 
 def window_labels(scene: Scene) -> Iterator[list[Label]]:
