@@ -50,7 +50,7 @@ SHIFT_S = 0.25e-3
 U_PULSE_MIN_S = 0.2e-6
 """What no trigger is known better than, s."""
 HALF = 0.5
-"""If more of a kind's edges have steps than this share, those that have none are missed."""
+"""If more of a kind's edges have steps than this share, those that have none are missed, and most windows is more."""
 RATES = 4.0
 """So many standard uncertainties may the rate of the samples lie off what both clocks' makers state."""
 PARTS, LOW = 4, 0.5
@@ -302,8 +302,8 @@ def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float
     if near is None or not seen or off_s is None:
         return wired, [Statement(Witness.STEPS, Verdict.SILENT, "no kind of edges has a clear step at each of them")]
     for kind in set(_KINDS) - set(seen):
-        if near.sees(kind, HALF):
-            said = f"some of the {_NAMES[kind]} edges have steps of the current, and others have none"
+        if near.sees(kind, HALF) and _ends_short(scene, near, kind):
+            said = f"the first or the last of the {_NAMES[kind]} edges have no steps of the current, and others have"
             return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     if abs(off_s) > ROUGH_S:
         said = f"the current puts the windows {1e3 * off_s:+.3g} ms from where the trigger's pulse does"
@@ -328,6 +328,13 @@ def _steps_by_pulse(scene: _Scene, wired: Timebase, rough: list[tuple[int, float
         for sync in scene.syncs
     ]
     return scene.clocks.fit([*syncs, *rates]), [Statement(Witness.STEPS, Verdict.AGREES, said)]
+
+
+def _ends_short(scene: _Scene, near: StepsFound, kind: AnchorKind) -> bool:
+    """Whether the edges of a kind that have no step are all after those that have, or before: samples were lost."""
+    found = {anchor.ticks for anchor in near.anchors if anchor.kind is kind}
+    missing = [edge.ticks not in found for edge in scene.edges if edge.kind is kind]
+    return missing == sorted(missing) or missing == sorted(missing, reverse=True)
 
 
 def _shifts_s(scene: _Scene, near: StepsFound, base: Timebase) -> dict[AnchorKind, float]:
