@@ -41,15 +41,11 @@ MARGIN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The best place: sample index of the edges' middle, stretch of the clocks, how far it beats the others.
-
-    `strength` is the sum of the evidence there.
-    """
+    """The best place: sample index of the edges' middle, stretch of the clocks, and how far it beats the others."""
 
     middle: float
     stretch: float
     margin: float
-    strength: float
 
 
 def align(
@@ -139,7 +135,7 @@ def _search(
     near = 2 * max(SCALES) + drift
     others = np.concatenate([best[: max(0, top - near)], best[top + near + 1 :]])
     margin = float(best[top] - others.max()) if len(others) else float(best[top])
-    return Alignment(middle + (top - half) * fold, float(stretches[top]), margin, float(best[top]))
+    return Alignment(middle + (top - half) * fold, float(stretches[top]), margin)
 
 
 def _refine(

@@ -95,9 +95,7 @@ def find_load(
                 remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
             )
         found += seen
-    anchors = [
-        replace(a, sample=fold * a.sample, u_sample=fold * a.u_sample, u_shared=fold * a.u_shared) for a, _ in found
-    ]
+    anchors = [anchor.unfolded(fold) for anchor, _ in found]
     return LoadFound(
         anchors=tuple(anchors),
         edges=len(edges),

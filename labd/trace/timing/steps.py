@@ -290,9 +290,7 @@ def _settled(
         anchors = [anchor for anchor, _ in found]
         base = small.clocks.fit(anchors)
         shifts = {kind: shift_of_kind(anchors, kind, base) for kind in sorted({anchor.kind for anchor in anchors})}
-    whole = [
-        replace(a, sample=fold * a.sample, u_sample=fold * a.u_sample, u_shared=fold * a.u_shared) for a, _ in found
-    ]
+    whole = [anchor.unfolded(fold) for anchor, _ in found]
     clocks = replace(small.clocks, period_s=small.clocks.period_s / fold)
     return StepsFound(
         anchors=tuple(whole),

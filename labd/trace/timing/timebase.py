@@ -62,7 +62,7 @@ class Anchor:
         u_sample: Standard uncertainty of `sample`, its own part, in samples.
         u_shared: Standard uncertainty that it shares with all anchors of its kind, in samples.
         kind: What it is.
-        trial: The trial that it belongs to; None for a sync pulse.
+        trial: The trial that it belongs to; None for a sync pulse or a load.
     """
 
     ticks: int
@@ -71,6 +71,10 @@ class Anchor:
     u_shared: float = 0.0
     kind: AnchorKind = AnchorKind.SYNC
     trial: int | None = None
+
+    def unfolded(self, fold: int) -> Anchor:
+        """The same in samples, of one in means of `fold` samples."""
+        return replace(self, sample=fold * self.sample, u_sample=fold * self.u_sample, u_shared=fold * self.u_shared)
 
 
 @dataclass(frozen=True, slots=True)
