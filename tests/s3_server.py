@@ -30,6 +30,21 @@ if TYPE_CHECKING:
 ONCE: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 """For tests of what comes after the retries."""
 KEY, SECRET = "AKIATESTONLY", "a-secret-that-nobody-may-see"
+ONE_AT_A_TIME = """
+import sys, threading
+from moto import server
+
+alone = threading.Lock()
+
+class OneAtATime(server.DomainDispatcherApplication):
+    def __call__(self, environ, start_response):
+        with alone:
+            return super().__call__(environ, start_response)
+
+server.DomainDispatcherApplication = OneAtATime
+server.main(sys.argv[1:])
+"""
+"""moto answers in threads that share its dictionaries unlocked: an abort beside a part in flight ends as a 500."""
 
 
 @dataclass
@@ -45,9 +60,8 @@ class S3Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        program = "import sys; from moto.server import main; main(sys.argv[1:])"
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", program, "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, "-W", "ignore", "-c", ONE_AT_A_TIME, "-H", "127.0.0.1", "-p", str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

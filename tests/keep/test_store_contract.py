@@ -273,7 +273,7 @@ async def test_an_upload_that_fails_leaves_no_parts_behind(s3: S3Server, tmp_pat
     with proxy(s3.endpoint) as between:
         between.refuses = lambda method, path: "partNumber=3" in path
         archive = Archive(s3.store("no-parts", endpoint=between.endpoint, retry=ONCE), "s3://no-parts")
-        with pytest.raises(PlaceUnreachableError, match="50[03]"):
+        with pytest.raises(PlaceUnreachableError, match="503"):
             await archive.put(folder)
     assert s3.open_uploads("no-parts") == 0
     assert "samples.parquet" not in held(s3.store("no-parts"))
