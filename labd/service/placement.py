@@ -6,7 +6,7 @@ board's own current must do, which nothing independent confirms: a figure that r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from labd.trace.timing.witness import Basis, Verdict
@@ -38,6 +38,11 @@ def testimonies(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield str(each.get("witness", "-")), str(each.get("verdict", "-")), str(each.get("said", ""))
 
 
-def disputing(result: Mapping[str, Any]) -> list[str]:
-    """The witnesses that disagree with the place, each once."""
-    return list(dict.fromkeys(witness for witness, verdict, _ in testimonies(result) if verdict == Verdict.DISAGREES))
+def disputed_by(verdicts: Iterable[tuple[str, str]]) -> str:
+    """Which witnesses disagree, each once, for people: `, DISPUTED by steps`; empty where none of them does.
+
+    Args:
+        verdicts: Witness and verdict, in the order asked.
+    """
+    against = dict.fromkeys(witness for witness, verdict in verdicts if verdict == Verdict.DISAGREES)
+    return f", DISPUTED by {', '.join(against)}" if against else ""

@@ -24,7 +24,7 @@ from labd.service.placement import (
     STEPS_ALONE,
     STEPS_ALONE_MEANS,
     by_steps_alone,
-    disputing,
+    disputed_by,
     placed_by,
     testimonies,
 )
@@ -117,9 +117,8 @@ def figures(score: ScoreDocument) -> Iterator[tuple[str, str, str, str]]:
     windows = score.result.get("windows")
     made_of = f"median of {len(windows)} windows" if isinstance(windows, list) else "-"
     if placed := placed_by(score.result.get("placement")):
-        made_of += f", placed by {placed}"
-        if against := disputing(score.result):
-            made_of += f", DISPUTED by {', '.join(against)}"
+        verdicts = ((witness, verdict) for witness, verdict, _ in testimonies(score.result))
+        made_of += f", placed by {placed}{disputed_by(verdicts)}"
     for key, what, scale, unit in _FIGURES:
         figure = _figure(score.result, key)
         if figure is not None:

@@ -11,7 +11,7 @@ from labd.cli.picture.scene import OneInference, OneWindow, Scene, Stretch, Whol
 from labd.cli.picture.windows import ShownWindow
 from labd.cli.table import quantity
 from labd.plus_minus import STANDARD, plus_minus, with_k
-from labd.service.placement import placed_by
+from labd.service.placement import disputed_by, placed_by
 from labd.trace.timing.witness import Verdict
 
 SHORT_ID = 28
@@ -164,8 +164,7 @@ def _placed(scene: Scene) -> Iterator[str]:
     agree = [each.witness.value for each in proof.statements if each.verdict is Verdict.AGREES]
     others = [name for name in dict.fromkeys(agree) if name != proof.basis.value]
     said = f" (agreeing: {', '.join(others)})" if others else ""
-    against = dict.fromkeys(each.witness.value for each in proof.disputes)
-    disputed = f", DISPUTED by {', '.join(against)}" if against else ""
+    disputed = disputed_by((each.witness, each.verdict) for each in proof.statements)
     yield f"placed by {placed_by(proof.basis)}{said}{disputed}"
 
 
