@@ -42,7 +42,12 @@ def read_rests(
     size = max(1, round(BLOCK_S / period_s))
     span_s = (max(window.stop for window in windows) - min(window.start for window in windows)) * period_s
     return tuple(
-        Rest(block_s=size * period_s, span_s=span_s, blocks=_blocks(source, quantities, start, stop, size))
+        Rest(
+            start_s=start * period_s,
+            block_s=size * period_s,
+            span_s=span_s,
+            blocks=_blocks(source, quantities, start, stop, size),
+        )
         for start, stop in _stretches(source.rows, windows, math.ceil(LONGEST_S / period_s))
     )
 

@@ -11,7 +11,6 @@ from drivers.api import Edge, Interval, IntervalKind
 from labd.bench.rest import trace_rests
 from labd.bench.window import is_recorded, reach, read_window, source_of
 from labd.model.causes import Cause
-from labd.score.edge_sample import NEIGHBOURS
 from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
 from labd.score.noise import Rest
 from labd.score.product import Source
@@ -150,6 +149,7 @@ def _readings(
             u_start=placed.u_start,
             u_stop=placed.u_stop,
             correlation=placed.correlation,
+            response=proof.response,
         )
         if not is_recorded(placement, trace.rows):
             first, end = reach(placement)
@@ -159,7 +159,7 @@ def _readings(
                     cause=Cause.CAPTURE_DAMAGED,
                     trial=trial.index,
                     detail=f"the trace has {trace.rows} samples, the window needs {first} to {end}, and more than "
-                    f"{NEIGHBOURS} of its own{_because(_overflow(trace))}",
+                    f"{placement.neighbours} of its own{_because(_overflow(trace))}",
                 )
             )
             continue

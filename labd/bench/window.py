@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Interval, Quantity
-from labd.score.edge_sample import NEIGHBOURS, EdgePower
+from labd.score.edge_sample import EdgePower
 from labd.score.energy import Placement, WindowReading
 from labd.score.moments import Tally
 from labd.score.product import Source
@@ -45,13 +45,15 @@ class Recording(Protocol):
 
 def reach(placement: Placement) -> tuple[int, int]:
     """First sample that the score of a window looks at, and the one after the last: its edges' neighbours too."""
-    return math.floor(placement.start) - NEIGHBOURS, math.floor(placement.stop) + 1 + NEIGHBOURS
+    near = placement.neighbours
+    return math.floor(placement.start) - near, math.floor(placement.stop) + 1 + near
 
 
 def is_recorded(placement: Placement, rows: int) -> bool:
     """Whether all these samples were recorded, and the window is longer than an edge's neighbours."""
     first, end = reach(placement)
-    return first >= 0 and end <= rows and math.floor(placement.stop) - math.floor(placement.start) > NEIGHBOURS
+    length = math.floor(placement.stop) - math.floor(placement.start)
+    return first >= 0 and end <= rows and length > placement.neighbours
 
 
 def read_window(
@@ -65,7 +67,7 @@ def read_window(
         placement: Where the window lies.
         trial, inferences: Number of the trial, and N.
     """
-    first, last = math.floor(placement.start), math.floor(placement.stop)
+    first, last, near = math.floor(placement.start), math.floor(placement.stop), placement.neighbours
     tallies = {quantity: Tally() for quantity in columns}
     power = Tally()
     parts = []
@@ -87,15 +89,15 @@ def read_window(
         power_w=power.moments().mean,
         moments={quantity: tally.moments() for quantity, tally in tallies.items()},
         first=EdgePower(
-            outside=source.power(first - NEIGHBOURS, first)[::-1],
+            outside=source.power(first - near, first)[::-1],
             cut=float(source.power(first, first + 1)[0]),
-            inside=source.power(first + 1, first + 1 + NEIGHBOURS),
+            inside=source.power(first + 1, first + 1 + near),
             share=first + 1 - placement.start,
         ),
         last=EdgePower(
-            outside=source.power(last + 1, last + 1 + NEIGHBOURS),
+            outside=source.power(last + 1, last + 1 + near),
             cut=float(source.power(last, last + 1)[0]),
-            inside=source.power(last - NEIGHBOURS, last)[::-1],
+            inside=source.power(last - near, last)[::-1],
             share=placement.stop - last,
         ),
         marked=source.marked(*reach(placement)),

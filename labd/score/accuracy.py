@@ -9,8 +9,8 @@ from scipy import stats
 
 from labd.errors import ScoreError
 from labd.model.causes import Cause
+from labd.score.coverage import COVERAGE
 from labd.score.rules import Finding, Judged, Rule
-from labd.score.uncertainty import COVERAGE
 
 SCORER = "labd-accuracy/1"
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 NEIGHBOURS = 8
-"""Samples on each side of the edge's own that are looked at."""
+"""Samples on each side of the edge's own that tell how it is shared out."""
 
 NEIGHBOURS_MIN = 2
 """Fewest on each side with which the split can be made: one difference."""
@@ -66,26 +66,27 @@ def split(edge: EdgePower, *, placement: float, noise_w: float) -> Split:
         placement: Standard uncertainty of the edge's place, in samples.
         noise_w: Standard deviation of one sample from the instrument's noise, W.
     """
+    outside, inside = edge.outside[:NEIGHBOURS], edge.inside[:NEIGHBOURS]
     gone = 1.0 - edge.share
-    from_outside = edge.cut - gone * edge.outside[0]
-    from_inside = edge.share * edge.inside[0]
-    variance_outside = _unsteadiness(edge.outside, noise_w) * (gone + gone**2)
-    variance_inside = _unsteadiness(edge.inside, noise_w) * (edge.share + edge.share**2)
+    from_outside = edge.cut - gone * outside[0]
+    from_inside = edge.share * inside[0]
+    variance_outside = _unsteadiness(outside, noise_w) * (gone + gone**2)
+    variance_inside = _unsteadiness(inside, noise_w) * (edge.share + edge.share**2)
     total = variance_outside + variance_inside
     weight = variance_inside / total if total > 0 else 0.5
-    step = float(edge.inside[0] - edge.outside[0])
+    step = float(inside[0] - outside[0])
     disagreement = (from_outside - from_inside) ** 2
     expected = total + noise_w**2 + (step * placement) ** 2
     birge = max(1.0, disagreement / expected) if expected > 0 else 1.0
     variance = variance_outside * variance_inside / total if total > 0 else 0.0
     # Steady neighbours tell nothing of work between pin and step that lies within the cut sample alone, at any level
     # that is seen about it; it shows as far as the two estimates can be told apart.
-    seen = np.concatenate([edge.outside, [edge.cut], edge.inside])
-    hidden = min(float(np.ptp(seen)) ** 2, disagreement + total) / 12
+    seen = np.concatenate([outside, [edge.cut], inside])
+    hidden = min(float(np.ptp(seen)) ** 2, disagreement + total) / 8
     return Split(
         energy=weight * from_outside + (1 - weight) * from_inside,
         uncertainty=math.sqrt(variance * birge + hidden),
-        slope_w=float(weight * edge.outside[0] + (1 - weight) * edge.inside[0]),
+        slope_w=float(weight * outside[0] + (1 - weight) * inside[0]),
     )
 
 

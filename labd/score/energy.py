@@ -36,6 +36,8 @@ from labd.score.uncertainty import (
     run_estimates,
 )
 
+SMEARED = 8.0
+"""What a step is smeared by, times this, is three time constants of a first-order low-pass."""
 WITHIN = 0.5
 """Edges that are known so well, in samples, stay within the samples that they cut."""
 SCORER = "labd-energy/2"
@@ -82,6 +84,7 @@ class Placement:
         start, stop: Its edges, in samples.
         u_start, u_stop: Standard uncertainty of each, in samples.
         correlation: Of the two errors: 1 if a shift of the timebase moves both alike.
+        response: What the instrument's filter smears a step at an edge by, in samples.
     """
 
     start: float
@@ -89,6 +92,22 @@ class Placement:
     u_start: float
     u_stop: float
     correlation: float
+    response: float = 0.0
+
+    @property
+    def shared(self) -> float:
+        """Standard uncertainty of what moves both edges to one side, in samples."""
+        return math.sqrt(max(0.0, self.correlation) * self.u_start * self.u_stop)
+
+    @property
+    def smeared(self) -> int:
+        """So many samples on each side of an edge hold what its filter makes of a step there."""
+        return math.ceil(SMEARED * self.response)
+
+    @property
+    def neighbours(self) -> int:
+        """So many samples on each side of an edge are looked at."""
+        return max(NEIGHBOURS, math.ceil(2 * self.shared), self.smeared)
 
     @property
     def u_length(self) -> float:
@@ -265,7 +284,8 @@ def score_window(
     closing = split(reading.last, placement=placement.u_stop, noise_w=noise_w)
     energy_j = period_s * (reading.whole * reading.power_w + opening.energy + closing.energy)
     beyond = _excess(reading, instrument)
-    energy_j -= beyond.bias_w * duration_s
+    strayed_j, response = _response(reading, period_s)
+    energy_j += strayed_j - beyond.bias_w * duration_s
     terms = (
         *_column_terms(reading, instrument, energy_j=energy_j, duration_s=duration_s),
         limits_of_error(
@@ -274,6 +294,7 @@ def score_window(
         *noise_terms(noise, noise_w, duration_s, period_s),
         *_sampling(reading, instrument, powers_w),
         _edge_placement(reading, opening, closing, period_s),
+        response,
         Term(
             name=TermName.EDGE_SAMPLE,
             standard_uncertainty=period_s * math.hypot(opening.uncertainty, closing.uncertainty),
@@ -446,8 +467,8 @@ def _edge_placement(reading: WindowReading, opening: Split, closing: Split, peri
     lost = opening.slope_w * placement.u_start
     won = closing.slope_w * placement.u_stop
     variance = lost**2 + won**2 - 2 * placement.correlation * lost * won
-    shared = math.sqrt(max(0.0, placement.correlation) * placement.u_start * placement.u_stop)
-    near = min(NEIGHBOURS, max(1, math.ceil(2 * shared)))
+    shared = placement.shared
+    near = max(1, math.ceil(2 * shared))
     before_w, begun_w, after_w, ended_w = (
         float(np.mean(side[:near]))
         for side in (reading.first.outside, reading.first.inside, reading.last.outside, reading.last.inside)
@@ -460,6 +481,36 @@ def _edge_placement(reading: WindowReading, opening: Split, closing: Split, peri
         scope=Scope.RUN,
         source=f"timebase: edges to {placement.u_start * period_s:.2g} s and {placement.u_stop * period_s:.2g} s",
     )
+
+
+def _response(reading: WindowReading, period_s: float) -> tuple[float, Term]:
+    """What the instrument's filter takes out of a window at its edges, J: half of the most it can be, as much in doubt.
+
+    A step up into the window is smeared to both sides of its edge, and so is the step back. How far from the edge the
+    step itself lies is not known: from beside it, where all of it counts, to where nothing of it does.
+    """
+    placement = reading.placement
+    near = max(1, placement.smeared)
+    steps_w = [
+        float(np.mean(edge.inside[:near]) - np.mean(edge.outside[:near])) for edge in (reading.first, reading.last)
+    ]
+    most_w = [_extent_w(edge, near) for edge in (reading.first, reading.last)]
+    half = placement.response * period_s / 2
+    term = Term(
+        name=TermName.RESPONSE,
+        standard_uncertainty=half * sum(most_w),
+        distribution=Distribution.NORMAL,
+        scope=Scope.RUN,
+        source=f"the instrument's filter: it smears a step by {placement.response * period_s:.2g} s",
+    )
+    return half * sum(steps_w), term
+
+
+def _extent_w(edge: EdgePower, near: int) -> float:
+    """By how much the power changes about an edge, in means that are a quarter as long as what is smeared, W."""
+    size = max(1, near // 4)
+    sides = [side[: near // size * size].reshape(-1, size).mean(axis=1) for side in (edge.outside, edge.inside)]
+    return float(np.ptp(np.concatenate(sides)))
 
 
 def _excess(reading: WindowReading, instrument: Instrument) -> Excess:

@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from drivers.api import Quantity
 from labd.score.rules import Doubt, Remark
-from labd.score.spectrum import Line, hum, white_and_flicker, without_hum
-from labd.score.steady import lowest, steady
+from labd.score.spectrum import Line, Means, hum, white_and_flicker, without_hum
+from labd.score.steady import FRAME, Stretch, lowest, steady
 from labd.score.uncertainty import Distribution, Scope, Term, TermName, quadrature
 
 Floats = npt.NDArray[np.float64]
@@ -33,9 +33,11 @@ Floats = npt.NDArray[np.float64]
 BLOCK_S = 1e-3
 """Rests are looked at in means of about so long: shorter than a byte at 9600 baud, longer than most instruments'
 memory."""
-STEADY_MIN = 100
-"""Fewest blocks in steady stretches from which noise is told: white noise to 9 %."""
-UNTOLD = f"fewer than {STEADY_MIN} ms of steady rest show none"
+STEADY = 100
+"""So many blocks in steady stretches are looked for: white noise to 9 %."""
+STEADY_MIN = 60
+"""Fewest from which noise is told."""
+UNTOLD = f"fewer than {STEADY_MIN} blocks of steady rest show none"
 FLICKER_MIN = 0.25
 """A little above what the integral in `flicker_w` is for a window as long as the span, where its formula fails."""
 NOISY = 3.0
@@ -49,12 +51,14 @@ class Rest:
     """A stretch of a recording that lies outside all windows.
 
     Args:
+        start_s: When it begins, s.
         block_s: Length of a block, s.
         span_s: From the first window of its recording to the end of the last, s.
         blocks: Means of each analog column over consecutive blocks, in its unit, shape (n,); NaN for a block that holds
             what is not to be used.
     """
 
+    start_s: float
     block_s: float
     span_s: float
     blocks: Mapping[Quantity, Floats]
@@ -120,13 +124,17 @@ def measure_noise(rests: Sequence[Rest], felt: Mapping[Quantity, float]) -> Nois
         spans = steady(quiet)
         quiet = [without_hum(power, mine, block_s) for power, mine in zip(powers, spans, strict=True)]
     spans = steady(quiet)
-    found = [power[span] for power, mine in zip(powers, spans, strict=True) for span in mine]
-    stretches = lowest(found, STEADY_MIN)
-    count = sum(len(stretch) for stretch in stretches)
+    found = [
+        Stretch(rest.start_s + span.start * block_s, power[span])
+        for rest, power, mine in zip(rests, powers, spans, strict=True)
+        for span in mine
+    ]
+    stretches = lowest(found, STEADY)
+    count = sum(len(stretch.power) for stretch in stretches)
     if count < STEADY_MIN:
         return None
-    lines, rested = hum(stretches, block_s)
-    fitted = white_and_flicker(rested, block_s)
+    lines, rested = hum([stretch.power for stretch in stretches], block_s)
+    fitted = white_and_flicker(rested, block_s, _apart(stretches, block_s))
     return Noise(
         white=fitted.white,
         flicker=fitted.flicker,
@@ -135,6 +143,15 @@ def measure_noise(rests: Sequence[Rest], felt: Mapping[Quantity, float]) -> Nois
         flicker_freedom=fitted.flicker_freedom,
         steady_s=count * block_s,
         span_s=max(rest.span_s for rest in rests),
+    )
+
+
+def _apart(stretches: Sequence[Stretch], block_s: float) -> Means:
+    """The mean of the first frame of each stretch: a period of 50 Hz, which hum does not move."""
+    return Means(
+        starts_s=np.array([stretch.start_s for stretch in stretches]),
+        length_s=FRAME * block_s,
+        values=np.array([float(stretch.power[:FRAME].mean()) for stretch in stretches]),
     )
 
 

@@ -2,8 +2,11 @@
 
 - Lines of the mains and their harmonics are fitted by least squares, with a phase of its own in each stretch.
 - Of what remains, the Allan variance at octaves of the block length (Allan 1966; Riley, NIST SP 1065 (2008), section
-  5.2) is w/τ for white noise of density w, and 2 ln 2 · h for flicker of density h/f. Flicker is taken to be there only
-  if it is seen (`SEEN`): carried to ten times the length, the scatter of an estimate would count as noise.
+  5.2) is w/τ for white noise of density w, and 2 ln 2 · h for flicker of density h/f. Half the mean square difference
+  of two means over τ that begin r τ apart is w/τ + h g(r), with 2 g(r) = (r + 1)² ln(r + 1) + (r - 1)² ln(r - 1) -
+  2 r² ln r, which is the Allan variance for r = 1 (Barnes, NBS Technical Note 375 (1969): variances with dead time). So
+  short stretches, far apart, tell of slow noise. Flicker is taken to be there only if it is seen (`SEEN`): carried to
+  ten times the length, the scatter of an estimate would count as noise.
 - White noise is a density, taken from means of a millisecond: an instrument whose bandwidth is far below its sample
   rate has samples that are alike, and their number says nothing.
 """
@@ -23,9 +26,15 @@ Floats = npt.NDArray[np.float64]
 MAINS_HZ = (50.0, 60.0)
 HARMONICS = 3
 LINE_CHANCE = 1e-6
-"""How seldom white noise is to be taken for a line."""
+"""How seldom noise is to be taken for a line."""
+REDDEST = 0.3
+"""Noise may be flicker, which is the stronger the slower, from so many cycles a block down."""
 SEEN = 3.0
-"""Flicker is there if it is so many of its own standard uncertainties away from none."""
+"""Flicker is there if it is so many of its own standard uncertainties away from none,"""
+WANDER_CHANCE = 1e-2
+"""or if means far apart differ by more than white noise makes them but so seldom."""
+PAIRS_MIN = 2
+"""Fewest differences of means far apart that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +104,10 @@ def _lines(
         variance = sum(float(fit.remainder @ fit.remainder) for fit in fits) / free
         # n a²/2 over the variance of a block is χ² with two degrees of freedom a stretch, if there is no line.
         squares = np.sum([len(fit.remainder) * fit.amplitudes**2 / 2 for fit in fits], axis=0)
-        limit = variance * float(chdtri(2 * len(fits), LINE_CHANCE))
-        clear = [frequency for frequency, square in zip(kept, squares, strict=True) if square > limit]
+        # Of flicker it is as much more as its line is slower than the remainder, most of which is fast.
+        red = np.maximum(1.0, REDDEST / (block_s * np.array(kept)))
+        limit = variance * red * float(chdtri(2 * len(fits), LINE_CHANCE))
+        clear = [frequency for frequency, square, least in zip(kept, squares, limit, strict=True) if square > least]
         if len(clear) == len(kept):
             blocks = sum(len(fit.remainder) for fit in fits)
             true = np.maximum(squares - 2 * len(fits) * variance, 0.0) * 2 / blocks
@@ -132,17 +143,49 @@ class Broadband:
     flicker_freedom: float
 
 
-def white_and_flicker(stretches: Sequence[Floats], block_s: float) -> Broadband:
-    """Fit A(τ) = w/τ + c to the Allan variances at octaves, each weighted by its own variance 2 A²/ν."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Means over equally long parts of a recording, in order.
+
+    Args:
+        starts_s: When each begins, s, shape (n,).
+        length_s: How long each is, s.
+        values: The means, shape (n,).
+    """
+
+    starts_s: Floats
+    length_s: float
+    values: Floats
+
+
+def white_and_flicker(stretches: Sequence[Floats], block_s: float, apart: Means) -> Broadband:
+    """Fit w/τ + h g(r) to the Allan variances at octaves and to means far apart, each weighted by its own variance.
+
+    Args:
+        stretches: Consecutive blocks without hum, at least two in one of them.
+        block_s: Length of a block, s.
+        apart: Means of parts of different stretches.
+    """
     octaves = list(_allan_variances(stretches, block_s))
     tau = np.array([each[0] for each in octaves])
     allan = np.array([each[1] for each in octaves])
     freedom = np.array([each[2] for each in octaves])
     white = float(np.sum(freedom * allan * tau) / np.sum(freedom))
     none = Broadband(white, 0.0, float(np.sum(freedom)), 1.0)
-    if len(octaves) < 3 or white <= 0:
+    shape = np.full(len(octaves), _flicker_between(np.array([1.0]))[0])
+    gaps = np.diff(apart.starts_s) / apart.length_s
+    far = gaps >= 1
+    wanders = False
+    if np.count_nonzero(far) >= PAIRS_MIN:
+        tau = np.append(tau, apart.length_s)
+        allan = np.append(allan, np.mean(np.diff(apart.values)[far] ** 2) / 2)
+        freedom = np.append(freedom, 2 * np.count_nonzero(far) / 3)
+        shape = np.append(shape, np.mean(_flicker_between(gaps[far])))
+        # So few are not normally scattered: whether they are more than white noise is asked of χ².
+        wanders = float(freedom[-1] * allan[-1] * tau[-1]) > white * float(chdtri(freedom[-1], WANDER_CHANCE))
+    if len(tau) < 3 or white <= 0:
         return none
-    model = np.column_stack([1 / tau, np.ones_like(tau)])
+    model = np.column_stack([1 / tau, shape])
     expected = np.maximum(white / tau, 0.5 * allan)
     for _ in range(20):
         weight = freedom / (2 * expected**2)
@@ -151,13 +194,19 @@ def white_and_flicker(stretches: Sequence[Floats], block_s: float) -> Broadband:
         if found[1] <= 0:
             return none
         if found[0] < 0:  # flicker alone
-            found = np.array([0.0, float(np.sum(weight * allan) / np.sum(weight))])
+            found = np.array([0.0, float(np.sum(weight * shape * allan) / np.sum(weight * shape**2))])
         expected = model @ found
-    w, c = float(found[0]), float(found[1])
-    u_w, u_c = (math.sqrt(value) for value in np.diag(covariance).tolist())
-    if c <= SEEN * u_c:
+    w, h = float(found[0]), float(found[1])
+    u_w, u_h = (math.sqrt(value) for value in np.diag(covariance).tolist())
+    if h <= SEEN * u_h and not wanders:
         return none
-    return Broadband(w, c / (2 * math.log(2)), 2 * (w / u_w) ** 2 if w > 0 else 1.0, 2 * (c / u_c) ** 2)
+    return Broadband(w, h, 2 * (w / u_w) ** 2 if w > 0 else 1.0, 2 * (h / u_h) ** 2)
+
+
+def _flicker_between(r: Floats) -> Floats:
+    """g(r) for means that begin r ≥ 1 of their lengths apart."""
+    below = np.where(r > 1, (r - 1) ** 2 * np.log(np.maximum(r - 1, 1e-300)), 0.0)
+    return np.asarray(((r + 1) ** 2 * np.log(r + 1) + below - 2 * r**2 * np.log(r)) / 2)
 
 
 def _allan_variances(stretches: Sequence[Floats], block_s: float) -> Iterator[tuple[float, float, float]]:

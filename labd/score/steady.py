@@ -3,13 +3,15 @@
 What a board does looks like an instrument's noise. In frames of 20 ms, those that scatter about as little as the
 quietest are steady: a line on the UART, a warm-up, a pulse of the sync load scatter more. Frames that follow each other
 at one level are a stretch, and of the stretches those at the lowest level are taken: there a board sleeps. All limits
-are relative to what the quietest frames show, so that they hold for noise of any strength.
+are relative to what the quietest frames show, so that they hold for noise of any strength, and a level is one level as
+long as it wanders by no more than slow noise does.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -72,16 +74,38 @@ def _cut(frames: Floats, run: slice, apart: float) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def lowest(stretches: list[Floats], least: int) -> list[Floats]:
-    """Those at the lowest level that holds `least` blocks, or all: a board that sleeps does least."""
-    ordered = sorted(stretches, key=lambda stretch: float(stretch.mean()))
-    levels = [float(stretch.mean()) for stretch in ordered]
-    apart = LEVELS_APART * (levels[-1] - levels[0]) if levels else 0.0
-    group: list[Floats] = []
-    for stretch, below, level in zip(ordered, [*levels[:1], *levels], levels, strict=False):
-        if level - below > apart:
-            if sum(map(len, group)) >= least:
-                return group
-            group = []
-        group.append(stretch)
-    return group if sum(map(len, group)) >= least else stretches
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive steady blocks of one level.
+
+    Args:
+        start_s: When they begin, s.
+        power: The blocks, shape (n,).
+    """
+
+    start_s: float
+    power: Floats
+
+
+def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
+    """Those at the lowest level that holds `least` blocks, else at that of most: a board asleep does least."""
+    ordered = sorted(stretches, key=lambda stretch: float(stretch.power.mean()))
+    levels = np.array([float(stretch.power.mean()) for stretch in ordered])
+    if not ordered:
+        return []
+    apart = max(LEVELS_APART * (levels[-1] - levels[0]), LEVEL * _wander(ordered))
+    cuts = (1 + np.flatnonzero(np.diff(levels) > apart)).tolist()
+    groups = [ordered[begin:end] for begin, end in pairwise([0, *cuts, len(ordered)])]
+    counts = [sum(len(stretch.power) for stretch in group) for group in groups]
+    chosen = next((k for k, count in enumerate(counts) if count >= least), int(np.argmax(counts)))
+    return sorted(groups[chosen], key=lambda stretch: stretch.start_s)
+
+
+def _wander(stretches: Sequence[Stretch]) -> float:
+    """Standard deviation of the differences of neighbouring half frames' means, by their median (1.4826 MAD)."""
+    half = FRAME // 2
+    halves = [
+        stretch.power[: len(stretch.power) // half * half].reshape(-1, half).mean(axis=1) for stretch in stretches
+    ]
+    seen = np.abs(np.concatenate([np.diff(each) for each in halves]))
+    return 1.4826 * float(np.median(seen)) if len(seen) else 0.0

@@ -1,7 +1,8 @@
 """Uncertainty as a list of named terms: how each came to be, what it shares with other windows, and what they make.
 
 The arithmetic is that of the GUM (JCGM 100:2008): standard uncertainties add in quadrature, degrees of freedom by
-Welch and Satterthwaite, the coverage interval by Student's t. Limits of error are rectangular distributions.
+Welch and Satterthwaite, the coverage interval by the distributions of the terms (`labd.score.coverage`). Limits of
+error are rectangular distributions.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from labd.score.correlation import possible_correlation, widening
-
-COVERAGE = 0.95
-"""Share of the values that an interval is to cover, at least."""
+from labd.score.coverage import COVERAGE, half_width
 
 _NET_BITS = 12
 """The Sobol' net has 2^12 points: the standard error of a median of five comes out to 0.3 %."""
@@ -49,6 +48,7 @@ class TermName(StrEnum):
     SAMPLING = "sampling"  # what lies between samples that are instants
     EDGE_PLACEMENT = "edge_placement"
     EDGE_SAMPLE = "edge_sample"
+    RESPONSE = "response"  # what the instrument's filter smears over an edge
     CLOCK = "clock"
     TIMER_RESOLUTION = "timer_resolution"
     SPREAD = "spread"
@@ -119,11 +119,18 @@ def effective_degrees_of_freedom(terms: Iterable[Term]) -> float:
     return quadrature(kept) ** 4 / below if below > 0 else math.inf
 
 
-def coverage_factor(degrees_of_freedom: float, coverage: float = COVERAGE) -> float:
-    """Student's t for a two-sided interval (GUM G.3.2)."""
-    if math.isinf(degrees_of_freedom):
-        return float(ndtri((1 + coverage) / 2))
-    return float(stdtrit(degrees_of_freedom, (1 + coverage) / 2))
+def _half_width(terms: Iterable[Term]) -> float:
+    """Half width of the coverage interval of what all `terms` act on."""
+    limits: list[float] = []
+    others: list[Term] = []
+    for term in terms:
+        if term.distribution is Distribution.RECTANGULAR:
+            limits.append(math.sqrt(3) * term.standard_uncertainty)
+        elif term.distribution is Distribution.TRIANGULAR:  # the sum of two rectangles
+            limits += [math.sqrt(1.5) * term.standard_uncertainty] * 2
+        else:
+            others.append(term)
+    return half_width(tuple(limits), quadrature(others), effective_degrees_of_freedom(others))
 
 
 class Estimate(Frozen):
@@ -134,7 +141,7 @@ class Estimate(Frozen):
         standard_uncertainty: The terms in quadrature.
         degrees_of_freedom: Effective ones; None for infinite.
         interval: Lower and upper end of the coverage interval.
-        coverage: Share that the interval covers at least. Rectangular terms have no tails, so it is often more.
+        coverage: Share that the interval covers.
         method: How the interval was made.
         terms: The parts.
     """
@@ -159,22 +166,29 @@ class Estimate(Frozen):
     @classmethod
     def combine(cls, value: float, terms: Sequence[Term]) -> Self:
         """Make the estimate of `value` from independent terms."""
-        uncertainty = quadrature(terms)
         freedom = effective_degrees_of_freedom(terms)
-        half_width = coverage_factor(freedom) * uncertainty
+        half = _half_width(terms)
         return cls(
             value=value,
-            standard_uncertainty=uncertainty,
+            standard_uncertainty=quadrature(terms),
             degrees_of_freedom=None if math.isinf(freedom) else freedom,
-            interval=(value - half_width, value + half_width),
+            interval=(value - half, value + half),
             coverage=COVERAGE,
-            method="terms in quadrature, Student's t at Welch-Satterthwaite degrees of freedom (GUM G.6.4)",
+            method="rectangular terms convolved with Student's t of the others (JCGM 101:2008, GUM G.4.1)",
             terms=tuple(terms),
         )
 
     def scaled(self, factor: float) -> Estimate:
         """The estimate of a quantity that is `factor` times as large, such as the energy of one inference."""
-        return Estimate.combine(self.value * factor, [term.scaled(factor) for term in self.terms])
+        ends = sorted(end * factor for end in self.interval)
+        return self.model_copy(
+            update={
+                "value": self.value * factor,
+                "standard_uncertainty": self.standard_uncertainty * abs(factor),
+                "interval": (ends[0], ends[1]),
+                "terms": tuple(term.scaled(factor) for term in self.terms),
+            }
+        )
 
 
 @cache

@@ -135,7 +135,7 @@ def test_trials_that_follow_each_other_are_remarked() -> None:
 
 def test_rests_too_short_to_tell_leave_noise_as_declared_and_say_so() -> None:
     rng = np.random.default_rng(6)
-    short = [Rest(1e-3, 10.0, {quantity: rng.standard_normal(40) for quantity in FELT})]
+    short = [Rest(0.0, 1e-3, 10.0, {quantity: rng.standard_normal(40) for quantity in FELT})]
     assert measure_noise(short, FELT) is None
     assert measure_noise([], FELT) is None
     (term,) = noise_terms(None, 1e-5, 2.0, 1e-4)
@@ -181,3 +181,23 @@ def test_samples_that_are_no_numbers_are_no_rest() -> None:
     assert before is not None
     assert after is not None
     assert after.white == pytest.approx(before.white, rel=0.2)
+
+
+def test_rests_too_short_to_show_slow_noise_tell_it_by_their_levels_far_apart() -> None:
+    rng = np.random.default_rng(11)
+    block_s, rows, length = 1e-3, 8192, 40
+    told = []
+    for _ in range(20):
+        noise = {Quantity.CURRENT: flicker(rng, rows, 20e-6) + white(rng, rows, 2e-6), Quantity.VOLTAGE: np.zeros(rows)}
+        rests = [
+            Rest(
+                start * block_s, block_s, rows * block_s, {q: each[start : start + length] for q, each in noise.items()}
+            )
+            for start in range(0, rows - length, 900)
+        ]
+        noise_seen = measure_noise(rests, FELT)
+        assert noise_seen is not None
+        told.append(noise_seen.flicker)
+    density = (SUPPLY_V * 20e-6) ** 2 / (math.log(rows / 2) + np.euler_gamma)  # of h/f with that variance in all
+    assert min(told) > 0
+    assert 0.5 < np.median(told) / density < 2

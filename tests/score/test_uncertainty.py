@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labd.score.coverage import coverage_factor
 from labd.score.uncertainty import (
     Distribution,
     Estimate,
     Scope,
     Term,
     TermName,
-    coverage_factor,
     effective_degrees_of_freedom,
     limits_of_error,
     median_factor,

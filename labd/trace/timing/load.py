@@ -20,8 +20,9 @@ from labd.trace.journal import LoadPulse
 from labd.trace.meta import SyncLoad
 from labd.trace.timing.alignment import Floats, align, shift_of
 from labd.trace.timing.area import locate
+from labd.trace.timing.response import response_of
 from labd.trace.timing.steps import REACH, SPREAD_S, U_ALIGNED, U_SAMPLE_MIN, Signal
-from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseError
+from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase, TimebaseError
 
 SIDE = 6
 """Samples on each side of a step that its levels are taken from, at most."""
@@ -29,6 +30,8 @@ OUTLIER = 5.0
 """An edge that lies so many standard deviations off the others', by their median, was not the load's alone."""
 MOST = 0.5
 """So large a share of the pulses' edges must be seen: a board that wakes for a moment hides some."""
+OF_BURST = 0.3
+"""And so large a share of those of each burst, which tell the place by themselves."""
 DROP = 0.01
 """What the supply may fall by under the load, relative."""
 FAR_S = 30e-3
@@ -49,6 +52,7 @@ class LoadFound:
         step_a: Mean size of the steps, A.
         expected_a: What supply and resistor make, A.
         base: The map by these anchors.
+        response: What the analyzer's filter smears a step by, in samples, see `labd.trace.timing.response`.
         tick_rate_hz: Declared rate of the edge source's clock, Hz.
     """
 
@@ -57,6 +61,7 @@ class LoadFound:
     step_a: float
     expected_a: float
     base: Timebase
+    response: float
     tick_rate_hz: float
 
 
@@ -87,21 +92,23 @@ def find_load(
     found: list[tuple[Anchor, float]] = []
     for burst in _bursts([ticks for ticks, _ in edges], clocks.tick_rate_hz):
         seen = _burst_anchors(small, edges[burst], base, load, expected_a)
-        if len(seen) < MOST * len(edges[burst]):
+        if len(seen) < OF_BURST * len(edges[burst]):
             at_s = (edges[burst][0][0] - edges[0][0]) / clocks.tick_rate_hz
-            raise TimebaseError(
-                f"{len(seen)} of the {len(edges[burst])} edges of a burst, {at_s:.3g} s after the first one, are steps "
-                f"of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
-                remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
-            )
+            where = f"of a burst, {at_s:.3g} s after the first one,"
+            raise _unseen(len(seen), len(edges[burst]), where, load, expected_a)
         found += seen
+    if len(found) < MOST * len(edges):
+        raise _unseen(len(found), len(edges), "of all bursts", load, expected_a)
     anchors = [anchor.unfolded(fold) for anchor, _ in found]
+    base = signal.clocks.fit(anchors)
+    late = _late(load, signal.clocks)
     return LoadFound(
         anchors=tuple(anchors),
         edges=len(edges),
         step_a=math.fsum(step for _, step in found) / len(found),
         expected_a=expected_a,
-        base=signal.clocks.fit(anchors),
+        base=base,
+        response=response_of(signal, [base.sample(anchor.ticks)[0] + late for anchor in anchors]),
         tick_rate_hz=clocks.tick_rate_hz,
     )
 
@@ -141,6 +148,18 @@ def _aligned(
             [Anchor(ticks, aligned.middle + side * reach * (1 + aligned.stretch), U_ALIGNED) for ticks, side in ends]
         )
     raise TimebaseError("the sync load's pulses lie outside of the capture")
+
+
+def _unseen(seen: int, edges: int, where: str, load: SyncLoad, expected_a: float) -> TimebaseError:
+    return TimebaseError(
+        f"{seen} of the {edges} edges {where} are steps of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
+        remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
+    )
+
+
+def _late(load: SyncLoad, clocks: Clocks) -> float:
+    """How much later than its pin the load switches, in samples: between nothing and twice this."""
+    return 0.5 * load.switch_s / clocks.period_s
 
 
 def _bursts(ticks: Sequence[int], tick_rate_hz: float) -> list[slice]:
@@ -210,7 +229,7 @@ def _load_anchors(
         off_a = abs(sign * located.step - expected_a)
         if off_a > (load.tolerance / (1 - load.tolerance) + DROP) * expected_a + 3 * located.u_step:
             continue
-        late = 0.5 * load.switch_s / period_s
+        late = _late(load, signal.clocks)
         found.append(
             (
                 Anchor(

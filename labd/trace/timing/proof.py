@@ -73,11 +73,13 @@ class Proof:
         timebase: From ticks to samples.
         basis: What it is made of.
         statements: What each witness says.
+        response: What the analyzer's filter smears a step by, in samples, see `labd.trace.timing.response`.
     """
 
     timebase: Timebase
     basis: Basis
     statements: tuple[Statement, ...]
+    response: float = 0.0
 
     @property
     def disputes(self) -> tuple[Statement, ...]:
@@ -132,8 +134,9 @@ def prove(trace: Trace) -> Proof:
         return Proof(timebase, Basis.ONE_CLOCK, (statement, *_alike(trace.trials(), scene)))
     rough, why = _roughly(scene)
     load, statements = _load(scene)
+    response = 0.0
     if load is not None:
-        timebase, basis = load.base, Basis.LOAD
+        timebase, basis, response = load.base, Basis.LOAD, load.response
         statements += _pulse_by_load(scene, timebase)
         statements += _steps_by_load(scene, timebase, rough)
     elif scene.syncs:
@@ -145,7 +148,7 @@ def prove(trace: Trace) -> Proof:
         timebase, basis = _by_steps(scene, rough, why, statements), Basis.STEPS
     statements += _brackets(scene, timebase)
     statements += _alike(trace.trials(), scene)
-    return Proof(timebase, basis, tuple(statements))
+    return Proof(timebase, basis, tuple(statements), response)
 
 
 _REMEDY = "wire a sync load, or the edge source's sync pin to the analyzer's trigger"
