@@ -14,7 +14,7 @@ ELSEWHERE = {
     "labd/plus_minus.py",
     "labd/bench/checkup.py",  # the finding of a check
     "labd/score/regression.py",  # an error about figures that are none
-    "labd/trace/timing/proof.py",  # a witness's sentence, which says k
+    "labd/trace/timing/scene.py",  # a witness's sentence, which says k
 }
 
 

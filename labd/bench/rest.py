@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from drivers.api import Quantity
 from labd.bench.window import Recording, reach
-from labd.score.energy import Placement
 from labd.score.noise import BLOCK_S, Rest
+from labd.score.reading import Placement
 from labd.trace.layout import is_digital
 from labd.trace.reader import PIECE, Trace
 

@@ -11,9 +11,10 @@ from drivers.api import Edge, Interval, IntervalKind
 from labd.bench.rest import trace_rests
 from labd.bench.window import is_recorded, reach, read_window, source_of
 from labd.model.causes import Cause
-from labd.score.energy import Instrument, Placement, RunScore, WindowReading, score_run
+from labd.score.energy import RunScore, score_run
 from labd.score.noise import Rest
 from labd.score.product import Source
+from labd.score.reading import Instrument, Placement, WindowReading
 from labd.score.rules import Finding, Rule, Rules, Testimony, describe_marks
 from labd.trace.journal import Trial
 from labd.trace.layout import is_digital

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from drivers.api import Interval, Quantity
 from labd.score.edge_sample import EdgePower
-from labd.score.energy import Placement, WindowReading
 from labd.score.moments import Tally
 from labd.score.product import Source
+from labd.score.reading import Placement, WindowReading
 from labd.score.sampling import PARTS
 from labd.trace.reader import PIECE
 

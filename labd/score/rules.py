@@ -108,13 +108,16 @@ class Rules(Frozen):
         trials: Windows that a run must have.
         min_window_s: Shortest window, s.
         min_inferences: Fewest inferences in a window.
-        max_placement_share: Largest standard uncertainty of an edge's place on the trace, as a share of the window.
+        max_length_share: Largest standard uncertainty of a window's length on the trace, as a share of it.
+        max_shift_share: The same of the place of its edges: what shifts both alike trades power inside for power
+            outside, so more of it can be borne.
     """
 
     trials: int
     min_window_s: float
     min_inferences: int
-    max_placement_share: float = 1e-3
+    max_length_share: float = 1e-3
+    max_shift_share: float = 5e-3
 
     @classmethod
     def of(cls, benchmark: Benchmark) -> Rules:
@@ -160,19 +163,26 @@ class Rules(Frozen):
             ),
         )
 
-    def placement_findings(self, trial: int, *, worst_s: float, duration_s: float) -> tuple[Finding, ...]:
-        """Breach of the limit on the worse of a window's two edge placements."""
-        limit_s = self.max_placement_share * duration_s
-        if worst_s <= limit_s:
-            return ()
-        return (
-            Finding(
-                rule=Rule.EDGES_PLACED,
-                cause=Cause.TIMEBASE_POOR,
-                trial=trial,
-                detail=f"an edge is known to {worst_s:.3g} s only, the rule asks for {limit_s:.3g} s",
-            ),
-        )
+    def placement_findings(
+        self, trial: int, *, length_s: float, worst_s: float, duration_s: float
+    ) -> tuple[Finding, ...]:
+        """Breaches of the limits on a window's place.
+
+        Args:
+            trial: Number of the trial.
+            length_s: Standard uncertainty of the window's length, s.
+            worst_s: The same of the worse of its edges' places, s.
+            duration_s: Its length, s.
+        """
+        found = []
+        for what, known_s, share in (
+            ("the window's length is", length_s, self.max_length_share),
+            ("an edge is", worst_s, self.max_shift_share),
+        ):
+            if known_s > share * duration_s:
+                detail = f"{what} known to {known_s:.3g} s only, the rule asks for {share * duration_s:.3g} s"
+                found.append(Finding(rule=Rule.EDGES_PLACED, cause=Cause.TIMEBASE_POOR, trial=trial, detail=detail))
+        return tuple(found)
 
 
 def alike_remark(values: Sequence[float]) -> Remark | None:

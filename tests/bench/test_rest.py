@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from drivers.api import Interval, IntervalKind, Quantity
 from labd.bench.rest import LONGEST_S, read_rests
-from labd.score.energy import Placement
 from labd.score.noise import BLOCK_S
+from labd.score.reading import Placement
 from tests.score.boards import Tables
 
 PERIOD_S = BLOCK_S / 4

@@ -20,8 +20,9 @@ from scipy.signal import lfilter
 from drivers.api import Accuracy, Column, Interval, Provenance, Quantity, SampleKind
 from labd.bench.rest import read_rests
 from labd.bench.window import read_window
-from labd.score.energy import Instrument, Placement, RunScore, score_run
+from labd.score.energy import RunScore, score_run
 from labd.score.noise import Rest
+from labd.score.reading import Instrument, Placement
 from labd.score.rules import Rules
 
 Floats = npt.NDArray[np.float64]

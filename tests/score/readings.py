@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from drivers.api import Accuracy, Column, Provenance, Quantity, SampleKind
 from labd.score.edge_sample import NEIGHBOURS, EdgePower
-from labd.score.energy import Instrument, Placement, WindowReading
 from labd.score.moments import Tally
+from labd.score.reading import Instrument, Placement, WindowReading
 
 PERIOD_S = 204.8e-6
 CURRENT = Accuracy(range_max=0.1, gain=2.5e-4, offset=10e-6, noise_rms=3.8e-6)

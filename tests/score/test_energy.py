@@ -15,9 +15,11 @@ from labd.benchmarks import BENCHMARKS
 from labd.errors import ScoreError
 from labd.model.causes import Cause
 from labd.score.edge_sample import EdgePower, split
-from labd.score.energy import Placement, RunScore, score_run, score_window
+from labd.score.energy import RunScore, score_run
+from labd.score.reading import Placement
 from labd.score.rules import Rule, Rules
 from labd.score.uncertainty import Scope, TermName
+from labd.score.window import score_window
 from tests.score.readings import CURRENT, NOTHING, PERIOD_S, VOLTAGE, exact, instrument, reading
 
 RULES = Rules.of(BENCHMARKS["digits01"])

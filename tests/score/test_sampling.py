@@ -14,11 +14,12 @@ from drivers.api import Provenance, Quantity, SampleKind
 from labd.benchmarks import BENCHMARKS
 from labd.errors import ScoreError
 from labd.model.causes import Cause
-from labd.score.energy import score_run, score_window
+from labd.score.energy import score_run
 from labd.score.moments import Moments, Tally
 from labd.score.rules import Rule, Rules
 from labd.score.sampling import PHASES_MIN, Raster, parts_w, sampling_term, sampling_w
 from labd.score.uncertainty import TermName
+from labd.score.window import score_window
 from tests.score.readings import PERIOD_S, exact, instrument, reading
 
 TRIALS = 5

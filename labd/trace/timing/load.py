@@ -22,7 +22,7 @@ from labd.trace.timing.alignment import Floats, align, shift_of
 from labd.trace.timing.area import locate
 from labd.trace.timing.response import response_of
 from labd.trace.timing.steps import REACH, SPREAD_S, U_ALIGNED, U_SAMPLE_MIN, Signal
-from labd.trace.timing.timebase import Anchor, AnchorKind, Clocks, Timebase, TimebaseError
+from labd.trace.timing.timebase import Anchor, AnchorKind, Timebase, TimebaseError
 
 SIDE = 6
 """Samples on each side of a step that its levels are taken from, at most."""
@@ -101,14 +101,13 @@ def find_load(
         raise _unseen(len(found), len(edges), "of all bursts", load, expected_a)
     anchors = [anchor.unfolded(fold) for anchor, _ in found]
     base = signal.clocks.fit(anchors)
-    late = _late(load, signal.clocks)
     return LoadFound(
         anchors=tuple(anchors),
         edges=len(edges),
         step_a=math.fsum(step for _, step in found) / len(found),
         expected_a=expected_a,
         base=base,
-        response=response_of(signal, [base.sample(anchor.ticks)[0] + late for anchor in anchors]),
+        response=response_of(signal, [base.sample(anchor.ticks)[0] for anchor in anchors]),
         tick_rate_hz=clocks.tick_rate_hz,
     )
 
@@ -155,11 +154,6 @@ def _unseen(seen: int, edges: int, where: str, load: SyncLoad, expected_a: float
         f"{seen} of the {edges} edges {where} are steps of {1e3 * expected_a:.3g} mA within {100 * load.tolerance:g} %",
         remedy="check its switch, its wiring to the board's supply, and its value in lab.toml",
     )
-
-
-def _late(load: SyncLoad, clocks: Clocks) -> float:
-    """How much later than its pin the load switches, in samples: between nothing and twice this."""
-    return 0.5 * load.switch_s / clocks.period_s
 
 
 def _bursts(ticks: Sequence[int], tick_rate_hz: float) -> list[slice]:
@@ -229,7 +223,7 @@ def _load_anchors(
         off_a = abs(sign * located.step - expected_a)
         if off_a > (load.tolerance / (1 - load.tolerance) + DROP) * expected_a + 3 * located.u_step:
             continue
-        late = _late(load, signal.clocks)
+        late = 0.5 * load.switch_s / period_s
         found.append(
             (
                 Anchor(
