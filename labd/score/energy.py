@@ -22,8 +22,9 @@ from labd.score.uncertainty import (
 )
 from labd.score.window import WindowScore, score_window
 
-SCORER = "labd-energy/2"
-"""Since 2, noise is measured in the rests, instants have a sampling term, and trials may be correlated."""
+SCORER = "labd-energy/3"
+"""Since 2, noise is measured in the rests, instants have a sampling term, and trials may be correlated. Since 3, levels
+of rests far apart tell slow noise, a filter's smear is a term, and intervals are made of the terms' distributions."""
 
 
 class RunScore(Judged):

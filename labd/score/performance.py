@@ -19,7 +19,8 @@ from labd.score.uncertainty import (
     run_estimates,
 )
 
-SCORER = "labd-performance/1"
+SCORER = "labd-performance/2"
+"""Since 2, the interval is made of the terms' distributions, and trials may be correlated."""
 
 
 @dataclass(frozen=True, slots=True)

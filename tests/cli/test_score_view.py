@@ -17,7 +17,7 @@ WIDTH = 80
 
 def score(**result: Any) -> ScoreDocument:
     return ScoreDocument(
-        scorer="labd-energy/2", result={**ENERGY, **result}, inputs={}, created_at=datetime(2025, 3, 1, tzinfo=UTC)
+        scorer="labd-energy/3", result={**ENERGY, **result}, inputs={}, created_at=datetime(2025, 3, 1, tzinfo=UTC)
     )
 
 

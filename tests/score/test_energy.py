@@ -136,7 +136,7 @@ def test_a_run_has_two_quantities() -> None:
     assert windows is not None
     assert board is not None
     assert score.valid
-    assert score.scorer == "labd-energy/2"
+    assert score.scorer == "labd-energy/3"
     assert windows.value == sorted(window.energy_j_per_inference.value for window in score.windows)[2]
     assert windows.part(TermName.SPREAD) == 0.0
     assert board.value == windows.value

@@ -91,7 +91,7 @@ async def test_an_energy_session_becomes_a_job_with_run_trials_windows_trace_and
         [b - a for a, b in zip(made.times_s[1::2], made.times_s[2::2], strict=True)]
     )
     assert [trial["results"] for trial in run["trials"]] == [[0.0, 0.996, 0.004]] * 3
-    assert [score["scorer"] for score in run["scores"]] == ["energyrunner-published/1", "labd-energy/2"]
+    assert [score["scorer"] for score in run["scores"]] == ["energyrunner-published/1", "labd-energy/3"]
     published, ours = (score["result"] for score in run["scores"])
     assert [window["energy_uj"] for window in published["windows"]] == pytest.approx(made.energies_uj, abs=6e-4)
     assert [window["recomputed_uj"] for window in published["windows"]] == [

@@ -76,7 +76,8 @@ def _clean() -> list[Cell]:
 def _terms() -> list[Cell]:
     square = Circumstances(anchor=Anchor.LOAD, shape=Shape.SQUARE, windows_s=(1.0, 4.0))
     quiet = replace(square, clock_ppm=1.0)
-    replace(quiet, anchor=Anchor.SYNC, step_a=STEP_A, delay_s=400e-6, windows_s=(0.5, 1.0))
+    smeared = replace(quiet, rate=Rate.HUNDRED, bandwidth_hz=2e3, windows_s=SHORT_S)
+    late = replace(quiet, anchor=Anchor.SYNC, step_a=STEP_A, delay_s=400e-6, windows_s=(0.5, 1.0))
     cells = [
         Cell(f"{q.value} gain", "term", replace(quiet, gains=frozenset({q})), ONLY)
         for q in (Quantity.CURRENT, Quantity.VOLTAGE)
@@ -89,13 +90,9 @@ def _terms() -> list[Cell]:
         *cells,
         Cell("clock", "term", replace(square, clock_ppm=500.0), ONLY),
         Cell("noise", "term", replace(quiet, noise_a=1e-3, windows_s=SHORT_S), CLEAN),
-        Cell(
-            "edge placement",
-            "term",
-            replace(quiet, anchor=Anchor.SYNC, step_a=STEP_A, delay_s=400e-6, windows_s=(0.5, 1.0)),
-            CLEAN,
-        ),
+        Cell("edge placement", "term", late, CLEAN),
         Cell("edge sample", "term", replace(quiet, shape=Shape.PHASES, ohm=(0.0, 0.0), windows_s=SHORT_S), CLEAN),
+        Cell("response", "term", smeared, LOOSE),
         Cell("drift", "term", replace(quiet, flicker_a=20e-6), LOOSE),
         Cell(
             "sampling",

@@ -31,6 +31,7 @@ SCALED = (
     TermName.SAMPLING,
     TermName.EDGE_PLACEMENT,
     TermName.EDGE_SAMPLE,
+    TermName.RESPONSE,
     TermName.CLOCK,
     TermName.SPREAD,
 )
