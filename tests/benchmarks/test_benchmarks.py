@@ -45,6 +45,7 @@ async def test_the_start_of_the_commands_is_measured() -> None:
     assert all(figure.value > 0 for figure in figures)
 
 
+@pytest.mark.slow
 async def test_the_latency_of_a_submit_is_measured() -> None:
     figures = await submit_latency(each=3)
     check(figures, "submit_latency", "submit_latency_rested")
@@ -57,12 +58,14 @@ async def test_the_time_of_a_reservation_is_measured() -> None:
     assert all(took.granted_s > 0 and took.pair_s > 0 for took in times.values())
 
 
+@pytest.mark.slow
 async def test_the_overhead_of_the_daemon_is_measured() -> None:
     figures = await daemon_overhead(min_window_s=0.1, jobs=1)
     check(figures, "daemon_overhead")
     assert figures[0].value < 1
 
 
+@pytest.mark.slow
 async def test_the_use_of_a_full_rack_is_measured() -> None:
     figures = await utilisation(boards=8, jobs=24, speed=20.0)
     check(figures, "utilisation")
@@ -94,6 +97,7 @@ async def test_a_trace_is_held_against_a_json_of_the_same_samples() -> None:
     check(await trace_against_json(samples=20_000, rounds=1), "trace_against_json")
 
 
+@pytest.mark.slow
 async def test_a_long_trace_is_held_against_a_short_one() -> None:
     figures = await trace_long(samples=600_000, short=300_000, rounds=2)
     names = ("trace_open", "trace_open_flat", "trace_overview", "trace_overview_flat", "trace_memory")

@@ -56,6 +56,7 @@ class ByMosquitto:
         return {topic.removeprefix("labd/v1/demo/"): json.loads(payload) for topic, _, payload in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_an_operators_days_with_mosquittos_clients_alone(tmp_path: Path) -> None:
     program("mosquitto_pub")

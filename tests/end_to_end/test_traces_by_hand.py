@@ -163,6 +163,7 @@ async def test_traces_that_lie_in_the_archive_only_are_looked_at_kept_and_let_go
         assert (await by.labctl("trace", "verify", kept)).status == 0
 
 
+@pytest.mark.slow
 async def test_kill_9_in_an_upload_a_deletion_and_an_import_leaves_nothing_lost_stuck_or_half(
     s3: S3Server, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ async def retained(lab: LightLab, topic: str) -> bytes:
     raise AssertionError("the subscription ended")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_a_night_survives_two_kills_with_each_cell_once_and_its_report_everywhere(folder: Path) -> None:
     async with light_lab(folder, boards=8, speed=240.0) as lab:
