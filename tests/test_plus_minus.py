@@ -12,7 +12,6 @@ FORMATTED = re.compile(r"\} ?± ?\{")
 """A value, ±, and an uncertainty, put together by hand."""
 ELSEWHERE = {
     "labd/plus_minus.py",
-    "labd/bench/checkup.py",  # the finding of a check
     "labd/score/regression.py",  # an error about figures that are none
     "labd/trace/timing/scene.py",  # a witness's sentence, which says k
 }

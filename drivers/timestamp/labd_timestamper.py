@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass, replace
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from drivers.api import (
     Capability,
@@ -39,6 +39,9 @@ ANSWER_S = 2.0
 QUEUE_LIMIT = 65_536
 """Edges kept for a watch whose reader does not come."""
 
+PIN_MAX = 63
+"""Above every pin of the boards that timestampers are made of."""
+
 LINE_LIMIT = 512
 """Bytes without a line end that no line of the protocol reaches."""
 
@@ -51,6 +54,15 @@ class TimestamperOptions(BaseModel):
     port: str = Field(min_length=1)
     pulse_pins: tuple[int, ...] = CAPABILITY.pulse_pins
     """Pins on which this device can put out pulses, where it has more than every one of its class."""
+
+    @field_validator("pulse_pins")
+    @classmethod
+    def _pins_of_a_board(cls, pins: tuple[int, ...]) -> tuple[int, ...]:
+        if wrong := sorted({pin for pin in pins if not 0 <= pin <= PIN_MAX}):
+            raise ValueError(f"no board has the pins {', '.join(map(str, wrong))}: they are 0 to {PIN_MAX}")
+        if len(set(pins)) < len(pins):
+            raise ValueError("a pin is named twice")
+        return pins
 
 
 @dataclass(frozen=True, slots=True)

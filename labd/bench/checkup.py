@@ -32,6 +32,7 @@ from labd.dut.session import Deadlines, DutSession
 from labd.errors import DutError
 from labd.model.causes import Blame, Cause
 from labd.model.checks import CheckStep, Examination, Finding, Outcome
+from labd.plus_minus import with_k
 
 FLASH_S = 300.0
 """Longest time to compare and write an image, s."""
@@ -202,7 +203,7 @@ async def _idle(plan: CheckPlan, supply: PowerSupply, figures: dict[str, Any]) -
     if not idle.within(band):
         raise RunFailedError(
             Cause.BOARD_NONSENSE,
-            f"the idle board draws {1e3 * idle.current_a:.4g} ± {1e3 * idle.u_a:.2g} mA, "
+            f"the idle board draws {with_k(1e3 * idle.current_a, 1e3 * idle.u_a, 'mA')}, "
             f"not {1e3 * band.low_a:.4g} to {1e3 * band.high_a:.4g} mA",
         )
 

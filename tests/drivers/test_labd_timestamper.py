@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from drivers.api import (
     ConnectError,
@@ -442,3 +443,11 @@ async def test_the_end_of_a_long_pulse_is_reported_when_it_comes(tmp_path: Path)
         assert (fall.ticks - rise.ticks) / stamps.tick_rate_hz == pytest.approx(0.1, rel=60e-6)
     finally:
         virtual.close()
+
+
+@pytest.mark.parametrize(
+    ("pins", "said"), [([14, 99], "no board has the pins 99"), ([-1], "no board has the pins -1"), ([14, 14], "twice")]
+)
+def test_pulse_pins_that_no_board_has_are_refused(pins: list[int], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TimestamperOptions.model_validate({"port": "/dev/ttyACM0", "pulse_pins": pins})
