@@ -2,7 +2,8 @@
 
 A sample that is a mean has seen all of its period. One that is an instant has not, and the mean of n instants is an
 estimate of the mean over the window. Where the instants fall anywhere in what the board does, it scatters by s/√n, with
-s the standard deviation of the samples themselves. But a board repeats itself, and so does the raster of the samples:
+s the standard deviation of the samples themselves; parts of the window show that. But a board repeats itself, and so
+does the raster of the samples:
 
 - N inferences of q samples each are met at the phases k mod q. If q lies near a fraction with a small denominator,
   they are few, and more samples meet nothing new. With p the share of the samples in each of M bins of the phase,
@@ -34,8 +35,8 @@ OFF_EDGE = 0.382
 """Bins begin off the phases' simple fractions, which rounding would cast to either side."""
 PARTS = 16
 """Parts of a window, each of whole inferences, that are held against each other."""
-BEYOND = 5.0
-"""Windows scatter by more than their samples tell if the variance is so many times theirs: F(4, ∞) at 0.1 % is 4.6."""
+BEYOND = 2.4
+"""Windows scatter by more than their samples tell if the variance is so many times theirs: F(4, ∞) at 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,10 @@ def sampling_w(raster: Raster, power: Moments) -> float:
         raster: How they lie.
         power: Moments of the power of the samples.
     """
-    share = max(1 / raster.samples, raster.unevenness())
+    share = raster.unevenness()
     variance = max(0.0, power.mean_square - power.mean**2)
     excursion = max(power.high - power.mean, power.mean - power.low)
-    return math.sqrt(variance * share + (excursion * share) ** 2)
+    return math.sqrt(variance * share + (excursion * max(1 / raster.samples, share)) ** 2)
 
 
 def parts_w(parts: tuple[float, ...]) -> float:
@@ -105,7 +106,7 @@ def sampling_term(
     alone, among = sampling_w(raster, power), parts_w(parts)
     between = float(np.std(windows, ddof=1)) if len(windows) > 2 else 0.0
     candidates = [
-        (alone, None, f"{raster.samples} instants, as if each were met by chance"),
+        (alone, None, f"{raster.samples} instants, by the phases at which they met an inference"),
         (among, 2 * (len(parts) - 1) / 3, f"instants: {len(parts)} parts of the window differ by more"),
     ]
     largest, freedom, source = max(candidates, key=lambda each: each[0])

@@ -30,6 +30,8 @@ LEVEL = 6.0
 """Frames are at one level if their means differ by at most so many standard deviations of such differences."""
 LEVELS_APART = 0.05
 """Stretches are at different levels if a gap of this share of the range of all levels is between them."""
+MET = 4
+"""A level is met again and again if so many stretches are at it."""
 TRIMMED = 4
 """Runs of so many steady frames are used without the first and the last."""
 
@@ -88,7 +90,10 @@ class Stretch:
 
 
 def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
-    """Those at the lowest level that holds `least` blocks, else at that of most: a board asleep does least."""
+    """Those at the lowest level that holds `least` blocks, else at that of most: a board asleep does least.
+
+    A level that is met again and again goes first, since that tells slow noise too (`MET`).
+    """
     ordered = sorted(stretches, key=lambda stretch: float(stretch.power.mean()))
     levels = np.array([float(stretch.power.mean()) for stretch in ordered])
     if not ordered:
@@ -97,7 +102,9 @@ def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
     cuts = (1 + np.flatnonzero(np.diff(levels) > apart)).tolist()
     groups = [ordered[begin:end] for begin, end in pairwise([0, *cuts, len(ordered)])]
     counts = [sum(len(stretch.power) for stretch in group) for group in groups]
-    chosen = next((k for k, count in enumerate(counts) if count >= least), int(np.argmax(counts)))
+    enough = [k for k, count in enumerate(counts) if count >= least]
+    again = [k for k in enough if len(groups[k]) >= MET]
+    chosen = next(iter(again or enough), int(np.argmax(counts)))
     return sorted(groups[chosen], key=lambda stretch: stretch.start_s)
 
 

@@ -33,6 +33,8 @@ TRIALS = Bounds(ratio=(0.5, 1.8), coverage=(0.93, 1.0), refused=0.01)
 """For the spread of five trials: Student's t of 4 degrees of freedom has a standard deviation of 1.4."""
 LOOSE = Bounds(ratio=(0.4, 1.3), refused=0.01)
 """For what is estimated from few figures, or bounded: not too small, and not ten times too large."""
+DRIFTING = Bounds(ratio=(0.7, 1.1), refused=0.01)
+"""For slow noise, of which one more part is in every window of a run, so that a term ten times too small shows little."""
 ONLY = Bounds(ratio=(0.8, 1.2), coverage=(0.93, 1.0), refused=0.01)
 """For cells of one rectangular term: it has no tails, its interval covers all."""
 
@@ -93,7 +95,7 @@ def _terms() -> list[Cell]:
         Cell("edge placement", "term", late, CLEAN),
         Cell("edge sample", "term", replace(quiet, shape=Shape.PHASES, ohm=(0.0, 0.0), windows_s=SHORT_S), CLEAN),
         Cell("response", "term", smeared, LOOSE),
-        Cell("drift", "term", replace(quiet, flicker_a=20e-6), LOOSE),
+        Cell("drift", "term", replace(quiet, flicker_a=20e-6, windows_s=SHORT_S, lead_s=8.0), DRIFTING),
         Cell(
             "sampling",
             "term",

@@ -88,11 +88,13 @@ class Circumstances:
         kind: What a sample stands for.
         gains, offsets: Which quantities are off by a gain or an offset; none where labd's own error is judged.
         step_a: By how much the current changes at least at both edges of a window, A; 0 for any board.
+        lead_s: How long the board idles before its first trial, s.
     """
 
     anchor: Anchor
     shape: Shape = Shape.PHASES
     step_a: float = 0.0
+    lead_s: float = 0.0
     rate: Rate = Rate.ELOG
     windows_s: tuple[float, float] = (0.1, 10.0)
     clock_ppm: float = 50.0
@@ -192,7 +194,7 @@ def draw(rng: np.random.Generator, here: Circumstances) -> tuple[Rack, Script]:
     inferences = max(10, round(window_s / board.inference_s))
     brisk = here.rate in (Rate.HUNDRED, Rate.MEGA)
     asked_s = float(rng.uniform(0.35, 0.4))  # a capture that starts too early finds a board that idles
-    life.wait(asked_s + float(rng.uniform(0.02, 0.06 if brisk else 0.3)))
+    life.wait(asked_s + here.lead_s + float(rng.uniform(0.02, 0.06 if brisk else 0.3)))
     pins: list[tuple[float, float]] = []
     windows = []
     for _ in range(TRIALS):
