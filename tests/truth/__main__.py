@@ -16,7 +16,7 @@ from tests.truth.verdict import ALLOWED, STEPPED, Figures, Outcome, bare, breach
 
 BAND_MIN = 30
 """Fewest runs in a band of window lengths that are judged by themselves."""
-SEARCHING = 40
+SEARCHING = 100
 """Runs of a cell under each mutation."""
 
 
@@ -86,8 +86,8 @@ def judge_mutations(arguments: argparse.Namespace) -> int:
     names = [name for name in MUTATIONS if not arguments.cells or any(word in name for word in arguments.cells)]
     asked: dict[str, list[str]] = {}
     for name in names:
-        for cell in chosen(MUTATIONS[name].cells):
-            asked.setdefault(cell.name, [""]).append(name)
+        for cell in MUTATIONS[name].cells:
+            asked.setdefault(cell, [""]).append(name)
     runs = arguments.runs or SEARCHING
     tasks = [
         Task(cell, number, arguments.seed, tuple(mutations))

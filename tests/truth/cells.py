@@ -34,7 +34,7 @@ TRIALS = Bounds(ratio=(0.5, 1.8), coverage=(0.93, 1.0), refused=0.01)
 LOOSE = Bounds(ratio=(0.4, 1.3), refused=0.01)
 """For what is estimated from few figures, or bounded: not too small, and not ten times too large."""
 DRIFTING = Bounds(ratio=(0.7, 1.1), refused=0.01)
-"""For slow noise, of which one more part is in every window of a run, so that a term ten times too small shows little."""
+"""For slow noise: a part of it is the noise of each window, so that a term ten times too small shows little."""
 ONLY = Bounds(ratio=(0.8, 1.2), coverage=(0.93, 1.0), refused=0.01)
 """For cells of one rectangular term: it has no tails, its interval covers all."""
 
