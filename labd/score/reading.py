@@ -57,7 +57,7 @@ class Placement:
         start, stop: Its edges, in samples.
         u_start, u_stop: Standard uncertainty of each, in samples.
         correlation: Of the two errors: 1 if a shift of the timebase moves both alike.
-        response: What the instrument's filter smears a step at an edge by, in samples.
+        response: What the instrument's filter smears a step at an edge by, in samples; None if that is not known.
     """
 
     start: float
@@ -65,7 +65,7 @@ class Placement:
     u_start: float
     u_stop: float
     correlation: float
-    response: float = 0.0
+    response: float | None = None
 
     @property
     def shared(self) -> float:
@@ -75,7 +75,7 @@ class Placement:
     @property
     def smeared(self) -> int:
         """So many samples on each side of an edge hold what its filter makes of a step there."""
-        return math.ceil(SMEARED * self.response)
+        return math.ceil(SMEARED * (self.response or 0.0))
 
     @property
     def neighbours(self) -> int:

@@ -27,9 +27,8 @@ QUIET = 8.0
 """A frame is steady if its variance is at most so many times that percentile, which is 0.53 times the mean for white
 noise; 4.2 times the mean is one frame in 10^8 of white noise, and one in 10^3 of flicker."""
 LEVEL = 6.0
-"""Frames are at one level if their means differ by at most so many standard deviations of such differences."""
-LEVELS_APART = 0.05
-"""Stretches are at different levels if a gap of this share of the range of all levels is between them."""
+"""Frames are at one level if their means differ by at most so many standard deviations of such differences, and so are
+stretches: a board that idles now at one current and now at another is not noisy."""
 MET = 4
 """A level is met again and again if so many stretches are at it."""
 TRIMMED = 4
@@ -98,8 +97,7 @@ def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
     levels = np.array([float(stretch.power.mean()) for stretch in ordered])
     if not ordered:
         return []
-    apart = max(LEVELS_APART * (levels[-1] - levels[0]), LEVEL * _wander(ordered))
-    cuts = (1 + np.flatnonzero(np.diff(levels) > apart)).tolist()
+    cuts = (1 + np.flatnonzero(np.diff(levels) > LEVEL * _wander(ordered))).tolist()
     groups = [ordered[begin:end] for begin, end in pairwise([0, *cuts, len(ordered)])]
     counts = [sum(len(stretch.power) for stretch in group) for group in groups]
     enough = [k for k, count in enumerate(counts) if count >= least]

@@ -202,15 +202,18 @@ def _response(reading: WindowReading, period_s: float) -> tuple[float, Term]:
         float(np.mean(edge.inside[:near]) - np.mean(edge.outside[:near])) for edge in (reading.first, reading.last)
     ]
     most_w = [_extent_w(edge, near) for edge in (reading.first, reading.last)]
-    half = placement.response * period_s / 2
+    smear_s = (placement.response or 0.0) * period_s
+    source = f"the instrument's filter: it smears a step by {smear_s:.2g} s"
+    if placement.response is None:
+        source = "the instrument's filter: no step stands by itself, what it smears is not known and taken for nothing"
     term = Term(
         name=TermName.RESPONSE,
-        standard_uncertainty=half * sum(most_w),
+        standard_uncertainty=smear_s / 2 * sum(most_w),
         distribution=Distribution.NORMAL,
         scope=Scope.RUN,
-        source=f"the instrument's filter: it smears a step by {placement.response * period_s:.2g} s",
+        source=source,
     )
-    return half * sum(steps_w), term
+    return smear_s / 2 * sum(steps_w), term
 
 
 def _extent_w(edge: EdgePower, near: int) -> float:

@@ -201,3 +201,24 @@ def test_rests_too_short_to_show_slow_noise_tell_it_by_their_levels_far_apart() 
     density = (SUPPLY_V * 20e-6) ** 2 / (math.log(rows / 2) + np.euler_gamma)  # of h/f with that variance in all
     assert min(told) > 0
     assert 0.5 < np.median(told) / density < 2
+
+
+def test_a_board_that_idles_at_two_currents_is_not_noisy() -> None:
+    rng = np.random.default_rng(12)
+    block_s, length = 1e-3, 80
+    rests = [
+        Rest(
+            k * 0.9,
+            block_s,
+            10.0,
+            {
+                Quantity.CURRENT: 8e-4 + 12e-6 * (k % 2) + white(rng, length, 2e-6),
+                Quantity.VOLTAGE: np.zeros(length),
+            },
+        )
+        for k in range(12)
+    ]
+    told = measure_noise(rests, FELT)
+    assert told is not None
+    assert told.flicker == 0
+    assert told.white == pytest.approx((SUPPLY_V * 2e-6) ** 2 * block_s, rel=0.2)

@@ -37,7 +37,9 @@ def response_s(tau_s: float, period_s: float, noise: float = 0.0) -> float:
     samples, middles = seen(tau_s, period_s, noise)
     clocks = Clocks(tick_rate_hz=25e6, period_s=period_s, u_stretch=1e-5)
     signal = Signal(lambda a, b: samples[a:b], len(samples), noise, SampleKind.MEAN, clocks)
-    return period_s * response_of(signal, middles)
+    response = response_of(signal, middles)
+    assert response is not None
+    return period_s * response
 
 
 @pytest.mark.parametrize("period_s", [1e-6, 1e-5])
@@ -55,4 +57,4 @@ def test_steps_at_the_ends_of_a_recording_tell_nothing() -> None:
     samples, _ = seen(0.0, 1e-4, 0.0)
     clocks = Clocks(tick_rate_hz=25e6, period_s=1e-4, u_stretch=1e-5)
     signal = Signal(lambda a, b: samples[a:b], len(samples), 0.0, SampleKind.MEAN, clocks)
-    assert response_of(signal, [1.0, len(samples) - 2.0]) == 0.0
+    assert response_of(signal, [1.0, len(samples) - 2.0]) is None

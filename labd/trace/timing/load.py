@@ -61,7 +61,7 @@ class LoadFound:
     step_a: float
     expected_a: float
     base: Timebase
-    response: float
+    response: float | None
     tick_rate_hz: float
 
 

@@ -52,13 +52,14 @@ class Proof:
         timebase: From ticks to samples.
         basis: What it is made of.
         statements: What each witness says.
-        response: What the analyzer's filter smears a step by, in samples, see `labd.trace.timing.response`.
+        response: What the analyzer's filter smears a step by, in samples, see `labd.trace.timing.response`; None if
+            that is not known.
     """
 
     timebase: Timebase
     basis: Basis
     statements: tuple[Statement, ...]
-    response: float = 0.0
+    response: float | None = None
 
     @property
     def disputes(self) -> tuple[Statement, ...]:
@@ -86,7 +87,7 @@ def prove(trace: Trace) -> Proof:
         return Proof(timebase, Basis.ONE_CLOCK, (statement, *_alike(trace.trials(), scene)))
     rough, why = scene.roughly()
     load, statements = _load(scene)
-    response = 0.0
+    response = None
     if load is not None:
         timebase, basis, response = load.base, Basis.LOAD, load.response
         statements += _pulse_by_load(scene, timebase)
@@ -144,9 +145,9 @@ def _pulse_by_load(scene: Scene, timebase: Timebase) -> list[Statement]:
 def _steps_by_load(scene: Scene, wired: Timebase, rough: list[tuple[int, float]]) -> list[Statement]:
     """The steps against the load: a pin that is another board's shows, the board's own work beside an edge does not."""
     near = scene.near(wired)
-    seen = [] if near is None else [kind for kind in KINDS if near.sees(kind)]
-    if near is not None and seen:
-        return [Statement(Witness.STEPS, Verdict.AGREES, shifted_said(scene.shifts_s(near, wired)))]
+    shifts_s = {} if near is None else scene.shifts_s(near, wired)
+    if shifts_s and max(map(abs, shifts_s.values())) <= ROUGH_S:
+        return [Statement(Witness.STEPS, Verdict.AGREES, shifted_said(shifts_s))]
     offs_s = scene.offs_s(rough, wired)
     if offs_s and min(map(abs, offs_s)) <= ROUGH_S:
         said = f"the windows are found roughly, {1e3 * min(offs_s, key=abs):+.2g} ms from where the sync load says"
@@ -204,7 +205,8 @@ def _steps_alone(scene: Scene, found: StepsFound, base: Timebase) -> list[Statem
             return [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     shifts_s = {kind: found.shift_s(kind, base, scene.clocks.period_s) for kind in KINDS}
     longer_s = shifts_s[AnchorKind.CLOSING] - shifts_s[AnchorKind.OPENING]
-    said = f"windows between steps of the current are {1e3 * longer_s:+.3g} ms longer than between the edges"
+    longer = "longer" if longer_s > 0 else "shorter"
+    said = f"windows between steps of the current are {1e3 * abs(longer_s):.3g} ms {longer} than between the edges"
     verdict = Verdict.AGREES if abs(longer_s) <= 2 * LAG_S else Verdict.DISAGREES
     return [Statement(Witness.STEPS, verdict, said)]
 

@@ -41,19 +41,19 @@ REST_S = 2.0
 """They are looked for over so long before each window, s."""
 
 
-def response_of(signal: Signal, places: Sequence[float]) -> float:
-    """R of the filter, in samples: the median over steps that are sharp; 0 if none can be looked at.
+def response_of(signal: Signal, places: Sequence[float]) -> float | None:
+    """R of the filter, in samples: the median over steps that are sharp; None if none can be looked at.
 
     Args:
         signal: The samples.
         places: Where the steps lie, to within a part of `SPREAD_S`, in samples.
     """
     found = list(_responses(signal, places))
-    return max(0.0, float(np.median(found))) if found else 0.0
+    return max(0.0, float(np.median(found))) if found else None
 
 
-def response_alone(signal: Signal, windows: Sequence[tuple[float, float]]) -> float:
-    """R of the filter, in samples, from what the board does outside its windows; 0 if that is too little to tell.
+def response_alone(signal: Signal, windows: Sequence[tuple[float, float]]) -> float | None:
+    """R of the filter, in samples, from what the board does outside its windows; None if that is too little to tell.
 
     Args:
         signal: The samples.
@@ -66,7 +66,7 @@ def response_alone(signal: Signal, windows: Sequence[tuple[float, float]]) -> fl
     for end, start in zip(ends, starts, strict=True):
         first, last = math.ceil(max(0.0, end, start - reach)), min(math.floor(start), signal.rows)
         found += _responses(signal, _alone(signal, first, last))
-    return max(0.0, float(np.percentile(found, SHARPEST))) if len(found) >= ALONE_MIN else 0.0
+    return max(0.0, float(np.percentile(found, SHARPEST))) if len(found) >= ALONE_MIN else None
 
 
 def _responses(signal: Signal, places: Sequence[float]) -> Iterator[float]:
