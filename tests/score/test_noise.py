@@ -212,11 +212,11 @@ def test_a_board_that_idles_at_two_currents_is_not_noisy() -> None:
             block_s,
             10.0,
             {
-                Quantity.CURRENT: 8e-4 + 12e-6 * (k % 2) + white(rng, length, 2e-6),
+                Quantity.CURRENT: (8e-4, 8.12e-4, 8e-3)[k % 3] + white(rng, length, 2e-6),
                 Quantity.VOLTAGE: np.zeros(length),
             },
         )
-        for k in range(12)
+        for k in range(18)
     ]
     told = measure_noise(rests, FELT)
     assert told is not None
