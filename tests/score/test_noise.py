@@ -203,22 +203,20 @@ def test_rests_too_short_to_show_slow_noise_tell_it_by_their_levels_far_apart() 
     assert 0.5 < np.median(told) / density < 2
 
 
-def test_a_board_that_idles_at_two_currents_is_not_noisy() -> None:
-    rng = np.random.default_rng(12)
-    block_s, length = 1e-3, 80
+@pytest.mark.parametrize("seed", range(8))
+def test_a_board_that_idles_at_two_currents_is_not_noisy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    block_s, length, levels_a = 1e-3, 80, (8e-4, 8.12e-4, 8e-3)
     rests = [
         Rest(
             k * 0.9,
             block_s,
             10.0,
-            {
-                Quantity.CURRENT: (8e-4, 8.12e-4, 8e-3)[k % 3] + white(rng, length, 2e-6),
-                Quantity.VOLTAGE: np.zeros(length),
-            },
+            {Quantity.CURRENT: levels_a[k % 3] + white(rng, length, 2e-6), Quantity.VOLTAGE: np.zeros(length)},
         )
         for k in range(18)
     ]
     told = measure_noise(rests, FELT)
     assert told is not None
-    assert told.flicker == 0
-    assert told.white == pytest.approx((SUPPLY_V * 2e-6) ** 2 * block_s, rel=0.2)
+    assert told.flicker < (SUPPLY_V * 1e-6) ** 2
+    assert told.white == pytest.approx((SUPPLY_V * 2e-6) ** 2 * block_s, rel=0.25)
