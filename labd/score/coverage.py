@@ -33,7 +33,7 @@ def coverage_factor(degrees_of_freedom: float, coverage: float = COVERAGE) -> fl
 
 
 @lru_cache(maxsize=256)
-def half_width(
+def interval_half_width(
     limits: tuple[float, ...], spread: float, degrees_of_freedom: float, coverage: float = COVERAGE
 ) -> float:
     """Half width of the symmetric interval that holds a share of the sum.
@@ -49,8 +49,9 @@ def half_width(
     if total <= 1e-6 * spread or total == 0:
         return tails
     places, weights = _bounded(limits, total)
-    # A step between nodes is smoothed: without anything else the sum would be known at nodes only.
-    spread = max(spread, float(places[1] - places[0]))
+    step = float(places[1] - places[0])
+    if spread < step:  # without anything else the sum would be known at nodes only: it is smoothed between them
+        spread, degrees_of_freedom = step, math.inf
     share = (1 + coverage) / 2
     low, high = 0.0, total + coverage_factor(degrees_of_freedom, coverage) * spread
     for _ in range(_HALVINGS):

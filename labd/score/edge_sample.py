@@ -80,7 +80,8 @@ def split(edge: EdgePower, *, placement: float, noise_w: float) -> Split:
     birge = max(1.0, disagreement / expected) if expected > 0 else 1.0
     variance = variance_outside * variance_inside / total if total > 0 else 0.0
     # Steady neighbours tell nothing of work between pin and step that lies within the cut sample alone, at any level
-    # that is seen about it; it shows as far as the two estimates can be told apart.
+    # that is seen about it; it shows as far as the two estimates can be told apart. It is at the level outside more
+    # often than between, so its variance is that of an arcsine distribution over their distance: 1/8 of its square.
     seen = np.concatenate([outside, [edge.cut], inside])
     hidden = min(float(np.ptp(seen)) ** 2, disagreement + total) / 8
     return Split(

@@ -39,7 +39,7 @@ STEADY_MIN = 60
 """Fewest from which noise is told."""
 UNTOLD = f"fewer than {STEADY_MIN} blocks of steady rest show none"
 FLICKER_MIN = 0.25
-"""A little above what the integral in `flicker_w` is for a window as long as the span, where its formula fails."""
+"""Twice what the integral in `flicker_w` is for a window as long as the span, where its formula fails."""
 NOISY = 3.0
 """So many times the declared noise is worth a remark."""
 BELOW_SPAN = 10.0
@@ -125,8 +125,8 @@ def measure_noise(rests: Sequence[Rest], felt: Mapping[Quantity, float]) -> Nois
         quiet = [without_hum(power, mine, block_s) for power, mine in zip(powers, spans, strict=True)]
     spans = steady(quiet)
     found = [
-        Stretch(rest.start_s + span.start * block_s, power[span])
-        for rest, power, mine in zip(rests, powers, spans, strict=True)
+        Stretch(rest.start_s + span.start * block_s, power[span], calm[span])
+        for rest, power, calm, mine in zip(rests, powers, quiet, spans, strict=True)
         for span in mine
     ]
     stretches = lowest(found, STEADY)
@@ -134,7 +134,7 @@ def measure_noise(rests: Sequence[Rest], felt: Mapping[Quantity, float]) -> Nois
     if count < STEADY_MIN:
         return None
     lines, rested = hum([stretch.power for stretch in stretches], block_s)
-    fitted = white_and_flicker(rested, block_s, _apart(stretches, block_s))
+    fitted = white_and_flicker(rested, block_s, _apart(stretches, rested, block_s))
     return Noise(
         white=fitted.white,
         flicker=fitted.flicker,
@@ -146,12 +146,12 @@ def measure_noise(rests: Sequence[Rest], felt: Mapping[Quantity, float]) -> Nois
     )
 
 
-def _apart(stretches: Sequence[Stretch], block_s: float) -> Means:
-    """The mean of the first frame of each stretch: a period of 50 Hz, which hum does not move."""
+def _apart(stretches: Sequence[Stretch], rested: Sequence[Floats], block_s: float) -> Means:
+    """The mean of the first frame of each stretch, without hum."""
     return Means(
         starts_s=np.array([stretch.start_s for stretch in stretches]),
         length_s=FRAME * block_s,
-        values=np.array([float(stretch.power[:FRAME].mean()) for stretch in stretches]),
+        values=np.array([float(each[:FRAME].mean()) for each in rested]),
     )
 
 
@@ -230,7 +230,7 @@ def _term(name: TermName, uncertainty: float, freedom: float | None, source: str
     return Term(
         name=name,
         standard_uncertainty=uncertainty,
-        distribution=Distribution.NORMAL,
+        distribution=Distribution.NORMAL if freedom is None else Distribution.STUDENT,
         scope=Scope.WINDOW,
         degrees_of_freedom=freedom,
         source=source,

@@ -74,7 +74,7 @@ class Placement:
 
     @property
     def smeared(self) -> int:
-        """So many samples on each side of an edge hold what its filter makes of a step there."""
+        """So many samples on each side of an edge hold what the instrument's filter makes of a step there."""
         return math.ceil(SMEARED * (self.response or 0.0))
 
     @property

@@ -78,8 +78,8 @@ def _turns(count: int, frequencies: Sequence[float], block_s: float) -> Floats:
 
 
 def hum(stretches: Sequence[Floats], block_s: float) -> tuple[tuple[Line, ...], list[Floats]]:
-    """The lines of the mains that are clearly there, of the frequency that explains more, and what remains."""
-    best: tuple[float, tuple[Line, ...], list[Floats]] = (0.0, (), [one - one.mean() for one in stretches])
+    """The lines of the mains that are clearly there, of the frequency that explains more, and the stretches without."""
+    best: tuple[float, tuple[Line, ...], list[Floats]] = (0.0, (), list(stretches))
     for mains_hz in MAINS_HZ:
         found = _lines(stretches, _harmonics(mains_hz, block_s), block_s)
         if found[0] > best[0]:
@@ -93,7 +93,7 @@ def _lines(
     """Lines at the frequencies that are clearly there, with a phase of its own in each stretch.
 
     Returns:
-        Sum of squares that they explain, the lines, and what remains of the stretches.
+        Sum of squares that they explain, the lines, and the stretches without them, at their levels.
     """
     kept = list(frequencies)
     while kept:
@@ -115,13 +115,14 @@ def _lines(
                 Line(frequency, math.sqrt(square) / float(np.sinc(frequency * block_s)))
                 for frequency, square in zip(kept, true.tolist(), strict=True)
             )
-            return float(squares.sum()), lines, [fit.remainder for fit in fits]
+            return float(squares.sum()), lines, [fit.level + fit.remainder for fit in fits]
         kept = clear
-    return 0.0, (), [one - one.mean() for one in stretches]
+    return 0.0, (), list(stretches)
 
 
 @dataclass(frozen=True, slots=True)
 class _LineFit:
+    level: float
     amplitudes: Floats
     remainder: Floats
 
@@ -130,7 +131,7 @@ def _fit(stretch: Floats, frequencies: Sequence[float], block_s: float) -> _Line
     model = np.hstack([np.ones((len(stretch), 1)), _turns(len(stretch), frequencies, block_s)])
     found = np.linalg.lstsq(model, stretch, rcond=None)[0]
     lines = found[1:].reshape(2, -1)
-    return _LineFit(amplitudes=np.hypot(lines[0], lines[1]), remainder=stretch - model @ found)
+    return _LineFit(level=float(found[0]), amplitudes=np.hypot(lines[0], lines[1]), remainder=stretch - model @ found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def white_and_flicker(stretches: Sequence[Floats], block_s: float, apart: Means)
     if np.count_nonzero(far) >= PAIRS_MIN:
         tau = np.append(tau, apart.length_s)
         allan = np.append(allan, np.mean(np.diff(apart.values)[far] ** 2) / 2)
-        freedom = np.append(freedom, 2 * np.count_nonzero(far) / 3)
+        freedom = np.append(freedom, _freedom(int(np.count_nonzero(far)), 1))
         shape = np.append(shape, np.mean(_flicker_between(gaps[far])))
         # So few are not normally scattered: whether they are more than white noise is asked of χ².
         wanders = float(freedom[-1] * allan[-1] * tau[-1]) > white * float(chdtri(freedom[-1], WANDER_CHANCE))
@@ -200,7 +201,8 @@ def white_and_flicker(stretches: Sequence[Floats], block_s: float, apart: Means)
     u_w, u_h = (math.sqrt(value) for value in np.diag(covariance).tolist())
     if h <= SEEN * u_h and not wanders:
         return none
-    return Broadband(w, h, 2 * (w / u_w) ** 2 if w > 0 else 1.0, 2 * (h / u_h) ** 2)
+    least = float(freedom[-1]) if wanders else 1.0
+    return Broadband(w, h, max(1.0, 2 * (w / u_w) ** 2) if w > 0 else 1.0, max(least, 2 * (h / u_h) ** 2))
 
 
 def _flicker_between(r: Floats) -> Floats:
@@ -210,20 +212,23 @@ def _flicker_between(r: Floats) -> Floats:
 
 
 def _allan_variances(stretches: Sequence[Floats], block_s: float) -> Iterator[tuple[float, float, float]]:
-    """τ, Allan variance and degrees of freedom at octaves, from all stretches together.
-
-    Neighbouring differences share a block: n of them are worth 2 n/3 (the fourth moments of white noise).
-    """
+    """τ, Allan variance and degrees of freedom at octaves, from all stretches together."""
     size = 1
     while True:
-        squares, count = 0.0, 0
+        squares, count, used = 0.0, 0, 0
         for stretch in stretches:
             whole = len(stretch) // size
             if whole >= 2:
                 differences = np.diff(stretch[: whole * size].reshape(whole, size).mean(axis=1))
                 squares += float(differences @ differences)
                 count += whole - 1
+                used += 1
         if count < 6:
             return
-        yield size * block_s, squares / (2 * count), max(1.0, 2 * count / 3)
+        yield size * block_s, squares / (2 * count), _freedom(count, used)
         size *= 2
+
+
+def _freedom(differences: int, rows: int) -> float:
+    """What differences of neighbours in so many rows are worth: they share blocks (fourth moments of white noise)."""
+    return 2 * differences**2 / (3 * differences - rows)

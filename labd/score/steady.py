@@ -82,10 +82,12 @@ class Stretch:
     Args:
         start_s: When they begin, s.
         power: The blocks, shape (n,).
+        quiet: The same without hum, shape (n,).
     """
 
     start_s: float
     power: Floats
+    quiet: Floats
 
 
 def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
@@ -93,8 +95,8 @@ def lowest(stretches: Sequence[Stretch], least: int) -> list[Stretch]:
 
     A level that is met again and again goes first, since that tells slow noise too (`MET`).
     """
-    ordered = sorted(stretches, key=lambda stretch: float(stretch.power.mean()))
-    levels = np.array([float(stretch.power.mean()) for stretch in ordered])
+    ordered = sorted(stretches, key=lambda stretch: float(stretch.quiet.mean()))
+    levels = np.array([float(stretch.quiet.mean()) for stretch in ordered])
     if not ordered:
         return []
     cuts = (1 + np.flatnonzero(np.diff(levels) > LEVEL * _wander(ordered))).tolist()
@@ -110,7 +112,7 @@ def _wander(stretches: Sequence[Stretch]) -> float:
     """Standard deviation of the differences of neighbouring half frames' means, by their median (1.4826 MAD)."""
     half = FRAME // 2
     halves = [
-        stretch.power[: len(stretch.power) // half * half].reshape(-1, half).mean(axis=1) for stretch in stretches
+        stretch.quiet[: len(stretch.quiet) // half * half].reshape(-1, half).mean(axis=1) for stretch in stretches
     ]
     seen = np.abs(np.concatenate([np.diff(each) for each in halves]))
     return 1.4826 * float(np.median(seen)) if len(seen) else 0.0

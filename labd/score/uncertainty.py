@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import ndtri
 
 from labd.score.correlation import possible_correlation, widening
-from labd.score.coverage import COVERAGE, half_width
+from labd.score.coverage import COVERAGE, interval_half_width
 
 _NET_BITS = 12
 """The Sobol' net has 2^12 points: the standard error of a median of five comes out to 0.3 %."""
@@ -119,7 +119,7 @@ def effective_degrees_of_freedom(terms: Iterable[Term]) -> float:
     return quadrature(kept) ** 4 / below if below > 0 else math.inf
 
 
-def _half_width(terms: Iterable[Term]) -> float:
+def _reach(terms: Iterable[Term]) -> float:
     """Half width of the coverage interval of what all `terms` act on."""
     limits: list[float] = []
     others: list[Term] = []
@@ -130,7 +130,7 @@ def _half_width(terms: Iterable[Term]) -> float:
             limits += [math.sqrt(1.5) * term.standard_uncertainty] * 2
         else:
             others.append(term)
-    return half_width(tuple(limits), quadrature(others), effective_degrees_of_freedom(others))
+    return interval_half_width(tuple(limits), quadrature(others), effective_degrees_of_freedom(others))
 
 
 class Estimate(Frozen):
@@ -139,7 +139,7 @@ class Estimate(Frozen):
     Args:
         value: Best estimate.
         standard_uncertainty: The terms in quadrature.
-        degrees_of_freedom: Effective ones; None for infinite.
+        degrees_of_freedom: Effective ones of all terms together; None for infinite. The interval is not made of them.
         interval: Lower and upper end of the coverage interval.
         coverage: Share that the interval covers.
         method: How the interval was made.
@@ -167,7 +167,7 @@ class Estimate(Frozen):
     def combine(cls, value: float, terms: Sequence[Term]) -> Self:
         """Make the estimate of `value` from independent terms."""
         freedom = effective_degrees_of_freedom(terms)
-        half = _half_width(terms)
+        half = _reach(terms)
         return cls(
             value=value,
             standard_uncertainty=quadrature(terms),
@@ -240,10 +240,16 @@ def median_of(values: Sequence[float], terms: Sequence[Sequence[Term]]) -> Estim
     combined = []
     for parts in zip(*terms, strict=True):
         if parts[0].scope is Scope.RUN:
-            uncertainty = float(np.median([part.standard_uncertainty for part in parts]))
+            changed: dict[str, object] = {
+                "standard_uncertainty": float(np.median([part.standard_uncertainty for part in parts]))
+            }
         else:
-            uncertainty = median_uncertainty(values, [part.standard_uncertainty for part in parts])
-        combined.append(parts[0].model_copy(update={"standard_uncertainty": uncertainty}))
+            changed = {
+                "standard_uncertainty": median_uncertainty(values, [part.standard_uncertainty for part in parts])
+            }
+            if parts[0].degrees_of_freedom is None:  # whatever each was, the median of some is nearly normal
+                changed["distribution"] = Distribution.NORMAL
+        combined.append(parts[0].model_copy(update=changed))
     return Estimate.combine(float(np.median(values)), combined)
 
 

@@ -1,8 +1,8 @@
 """Energy of one window with all terms of its uncertainty.
 
 It is the sum of the window's whole samples and of its parts of the two samples that its edges cut, times the sample
-period. Gain and offset errors, the clocks and the timebase are the same in all windows of a run: they do not average
-out over trials. Noise and the cut samples are each window's own.
+period. Gain and offset errors, slow noise, the clocks, the timebase and the filter's response are the same in all
+windows of a run: they do not average out over trials. Noise and the cut samples are each window's own.
 """
 
 from __future__ import annotations
@@ -194,12 +194,14 @@ def _response(reading: WindowReading, period_s: float) -> tuple[float, Term]:
     """What the instrument's filter takes out of a window at its edges, J: half of the most it can be, as much in doubt.
 
     A step up into the window is smeared to both sides of its edge, and so is the step back. How far from the edge the
-    step itself lies is not known: from beside it, where all of it counts, to where nothing of it does.
+    step itself lies is not known: from beside it, where all of it counts, to where nothing of it does. Boards of either
+    kind are common, so the half is taken whole for a standard uncertainty, and not as a limit of error.
     """
     placement = reading.placement
     near = max(1, placement.smeared)
+    settled = slice(3 * near // 4, near)  # what is smeared has come and gone there
     steps_w = [
-        float(np.mean(edge.inside[:near]) - np.mean(edge.outside[:near])) for edge in (reading.first, reading.last)
+        float(np.mean(edge.inside[settled]) - np.mean(edge.outside[settled])) for edge in (reading.first, reading.last)
     ]
     most_w = [_extent_w(edge, near) for edge in (reading.first, reading.last)]
     smear_s = (placement.response or 0.0) * period_s

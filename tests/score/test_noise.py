@@ -220,3 +220,19 @@ def test_a_board_that_idles_at_two_currents_is_not_noisy(seed: int) -> None:
     assert told is not None
     assert told.flicker < (SUPPLY_V * 1e-6) ** 2
     assert told.white == pytest.approx((SUPPLY_V * 2e-6) ** 2 * block_s, rel=0.25)
+
+
+@pytest.mark.parametrize("mains_hz", [50.0, 60.0])
+@pytest.mark.parametrize("period_s", [PERIOD_S, 1e-5])
+def test_hum_alone_shows_no_flicker(mains_hz: float, period_s: float) -> None:
+    rng = np.random.default_rng(13)
+    seen = []
+    for _ in range(6):
+        run = draw_run(rng, Load.SQUARE, period_s, window_s=0.3)
+        told = measure_noise(
+            rests_of(run, hear(run, white(rng, run.rows, DECLARED_A) + hum(rng, run.rows, period_s, 1e-4, mains_hz))),
+            FELT,
+        )
+        assert told is not None
+        seen.append(told.flicker)
+    assert sum(each > 0 for each in seen) <= 1

@@ -35,8 +35,6 @@ LOOSE = Bounds(ratio=(0.4, 1.3), refused=0.01)
 """For what is estimated from few figures, or bounded: not too small, and not ten times too large."""
 DRIFTING = Bounds(ratio=(0.7, 1.1), refused=0.01)
 """For slow noise: a part of it is the noise of each window, so that a term ten times too small shows little."""
-ONLY = Bounds(ratio=(0.8, 1.2), coverage=(0.93, 1.0), refused=0.01)
-"""For cells of one rectangular term: it has no tails, its interval covers all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +79,16 @@ def _terms() -> list[Cell]:
     smeared = replace(quiet, rate=Rate.HUNDRED, bandwidth_hz=2e3, windows_s=SHORT_S)
     late = replace(quiet, anchor=Anchor.SYNC, step_a=STEP_A, delay_s=400e-6, windows_s=(0.5, 1.0))
     cells = [
-        Cell(f"{q.value} gain", "term", replace(quiet, gains=frozenset({q})), ONLY)
+        Cell(f"{q.value} gain", "term", replace(quiet, gains=frozenset({q})), CLEAN)
         for q in (Quantity.CURRENT, Quantity.VOLTAGE)
     ]
     cells += [
-        Cell(f"{q.value} offset", "term", replace(quiet, offsets=frozenset({q})), ONLY)
+        Cell(f"{q.value} offset", "term", replace(quiet, offsets=frozenset({q})), CLEAN)
         for q in (Quantity.CURRENT, Quantity.VOLTAGE)
     ]
     return [
         *cells,
-        Cell("clock", "term", replace(square, clock_ppm=500.0), ONLY),
+        Cell("clock", "term", replace(square, clock_ppm=500.0), CLEAN),
         Cell("noise", "term", replace(quiet, noise_a=1e-3, windows_s=SHORT_S), CLEAN),
         Cell("edge placement", "term", late, CLEAN),
         Cell("edge sample", "term", replace(quiet, shape=Shape.PHASES, ohm=(0.0, 0.0), windows_s=SHORT_S), CLEAN),

@@ -29,7 +29,11 @@ def steps_by_pulse(scene: Scene, wired: Timebase, rough: list[tuple[int, float]]
     off_s = min(scene.offs_s(rough, wired), key=abs, default=None)
     near = scene.near(wired)
     seen = [] if near is None else [kind for kind in KINDS if near.sees(kind, 1.0)]
-    repeats_s = {} if len(seen) == len(KINDS) else _repeats_s(scene, wired)
+    # Rate and place are told apart: the steps say how fast, the wire says where.
+    anchors = [] if near is None else [anchor for anchor in near.anchors if anchor.kind in seen]
+    rates = scattered(anchors)
+    base = scene.clocks.fit([*scene.syncs, *rates])
+    repeats_s = {} if len(seen) == len(KINDS) else _repeats_s(scene, base)
     told = set(seen) | set(repeats_s)
     if not told or (off_s is None and len(told) < len(KINDS)):
         return wired, [Statement(Witness.STEPS, Verdict.SILENT, "no kind of edges has a clear step at each of them")]
@@ -40,21 +44,17 @@ def steps_by_pulse(scene: Scene, wired: Timebase, rough: list[tuple[int, float]]
     if off_s is not None and abs(off_s) > ROUGH_S and len(repeats_s) < len(KINDS):
         said = f"the current puts the windows {1e3 * off_s:+.3g} ms from where the trigger's pulse does"
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
-    anchors = [] if near is None else [anchor for anchor in near.anchors if anchor.kind in seen]
     jump = jump_said(anchors, scene.clocks) or rate_said(scene.clocks.fit([*scene.syncs, *anchors]), scene.clocks)
     if jump:
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, f"the steps do not fit: {jump}")]
-    # Rate and place are told apart: the steps say how fast, the wire says where.
-    rates = scattered(anchors)
-    base = scene.clocks.fit([*scene.syncs, *rates])
     shifts_s = {
         kind: near.shift_s(kind, base, scene.clocks.period_s) if near is not None and kind in seen else repeats_s[kind]
         for kind in KINDS
         if kind in told
     }
-    common_s, said = _common_s(shifts_s), shifted_said(shifts_s)
+    common_s, said = _common_s(shifts_s), _said(shifts_s, seen)
     latency_s = math.sqrt(3) * max(sync.u_sample for sync in scene.syncs) * scene.clocks.period_s
-    far = repeats_s and max(map(abs, shifts_s.values())) > FAR_S
+    far = bool(repeats_s) and max(map(abs, shifts_s.values())) > FAR_S
     if far or abs(common_s) > (LAG_S + latency_s if len(told) == len(KINDS) else FAR_S):
         return wired, [Statement(Witness.STEPS, Verdict.DISAGREES, said)]
     late = common_s / scene.clocks.period_s if abs(common_s) > latency_s else 0.0
@@ -64,6 +64,16 @@ def steps_by_pulse(scene: Scene, wired: Timebase, rough: list[tuple[int, float]]
         for sync in scene.syncs
     ]
     return scene.clocks.fit([*syncs, *rates]), [Statement(Witness.STEPS, Verdict.AGREES, said)]
+
+
+def _said(shifts_s: dict[AnchorKind, float], seen: list[AnchorKind]) -> str:
+    """What the kinds of edges tell, by steps or by what repeats."""
+    parts = [shifted_said({kind: shifts_s[kind] for kind in seen})] if seen else []
+    for kind in [kind for kind in shifts_s if kind not in seen]:
+        what = "begins" if kind is AnchorKind.OPENING else "ends"
+        where = f" {1e3 * shifts_s[kind]:+.3g} ms from them" if shifts_s[kind] else ""
+        parts.append(f"what repeats {what} at the {NAMES[kind]} edges{where}, to {1e3 * UNSURE_S:g} ms")
+    return "; ".join(parts)
 
 
 def _repeats_s(scene: Scene, wired: Timebase) -> dict[AnchorKind, float]:

@@ -152,7 +152,7 @@ def _begin_s(beside: _Beside, spans: Floats, bin_s: float, noise: float) -> floa
     span = float(spans[int(np.argmin(unlike))])
     squares = (beside.amps[:, : inside + count] - beside.later(0, span, inside + count)) ** 2
     begins = [
-        _first_alike(part.mean(axis=0), inside, bin_s, (4 * noise) ** 2 / len(part))
+        _first_alike(part.mean(axis=0), inside, bin_s, 2 * noise**2 * (1 + 4 * math.sqrt(2 / len(part))))
         for part in (squares, squares[:2], squares[-2:])
     ]
     told = [begin for begin in begins if begin is not None]
@@ -161,10 +161,17 @@ def _begin_s(beside: _Beside, spans: Floats, bin_s: float, noise: float) -> floa
     return float(beside.u_s[told[0]])
 
 
-def _first_alike(squares: Floats, inside: int, bin_s: float, noise: float) -> int | None:
-    """From which bin on E stays as small as inside; None if it is nowhere clearly larger."""
+def _first_alike(squares: Floats, inside: int, bin_s: float, floor_a2: float) -> int | None:
+    """From which bin on E stays as small as inside; None if it is nowhere clearly larger.
+
+    Args:
+        squares: E, A², shape (m,).
+        inside: The first bin that is surely inside.
+        bin_s: Length of a bin, s.
+        floor_a2: What noise makes of it at the most, A².
+    """
     smooth = median_filter(squares, size=2 * round(SMOOTH_S / bin_s / 2) + 1, mode="nearest")
-    limit = max(ALIKE * float(np.percentile(smooth[inside:], 95)), 2 * noise)
+    limit = max(ALIKE * float(np.percentile(smooth[inside:], 95)), floor_a2)
     unlike = np.flatnonzero(smooth[:inside] > limit)
     if not len(unlike):
         return None
