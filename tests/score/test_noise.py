@@ -224,7 +224,7 @@ def test_a_board_that_idles_at_two_currents_is_not_noisy(seed: int) -> None:
 
 @pytest.mark.parametrize("mains_hz", [50.0, 60.0])
 @pytest.mark.parametrize("period_s", [PERIOD_S, 1e-5])
-def test_hum_alone_shows_no_flicker(mains_hz: float, period_s: float) -> None:
+def test_hum_is_not_taken_for_flicker(mains_hz: float, period_s: float) -> None:
     rng = np.random.default_rng(13)
     seen = []
     for _ in range(6):
@@ -234,5 +234,5 @@ def test_hum_alone_shows_no_flicker(mains_hz: float, period_s: float) -> None:
             FELT,
         )
         assert told is not None
-        seen.append(told.flicker)
-    assert sum(each > 0 for each in seen) <= 1
+        seen.append(math.sqrt(told.flicker))
+    assert max(seen) < 0.01 * SUPPLY_V * 1e-4
