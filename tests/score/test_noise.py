@@ -223,7 +223,7 @@ def test_a_board_that_idles_at_two_currents_is_not_noisy(seed: int) -> None:
 
 
 @pytest.mark.parametrize("mains_hz", [50.0, 60.0])
-@pytest.mark.parametrize("period_s", [PERIOD_S, 1e-4])
+@pytest.mark.parametrize("period_s", [PERIOD_S, 1e-5])
 def test_hum_is_not_taken_for_flicker(mains_hz: float, period_s: float) -> None:
     rng = np.random.default_rng(13)
     seen = []
@@ -235,4 +235,4 @@ def test_hum_is_not_taken_for_flicker(mains_hz: float, period_s: float) -> None:
         )
         assert told is not None
         seen.append(math.sqrt(told.flicker))
-    assert max(seen) < 0.02 * SUPPLY_V * 1e-4
+    assert max(seen) < 0.004 * SUPPLY_V * 1e-4
