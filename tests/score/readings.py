@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivers.api import Accuracy, Column, Provenance, Quantity, SampleKind
-from labd.score.edge_sample import NEIGHBOURS, EdgePower
+from labd.score.edge_sample import EdgePower
 from labd.score.moments import Tally
 from labd.score.reading import Instrument, Placement, WindowReading
 
@@ -35,7 +35,7 @@ def reading(
     inferences: int = 100,
 ) -> WindowReading:
     power = current_a * voltage_v
-    first, last = math.floor(placement.start), math.floor(placement.stop)
+    first, last, near = math.floor(placement.start), math.floor(placement.stop), placement.neighbours
     columns = {Quantity.CURRENT: current_a, Quantity.VOLTAGE: voltage_v}
     moments = {}
     for quantity, samples in columns.items():
@@ -50,15 +50,15 @@ def reading(
         power_w=float(power[first + 1 : last].mean()),
         moments=moments,
         first=EdgePower(
-            outside=power[first - NEIGHBOURS : first][::-1],
+            outside=power[first - near : first][::-1],
             cut=float(power[first]),
-            inside=power[first + 1 : first + 1 + NEIGHBOURS],
+            inside=power[first + 1 : first + 1 + near],
             share=first + 1 - placement.start,
         ),
         last=EdgePower(
-            outside=power[last + 1 : last + 1 + NEIGHBOURS],
+            outside=power[last + 1 : last + 1 + near],
             cut=float(power[last]),
-            inside=power[last - NEIGHBOURS : last][::-1],
+            inside=power[last - near : last][::-1],
             share=placement.stop - last,
         ),
     )

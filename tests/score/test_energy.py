@@ -266,3 +266,23 @@ def test_sides_that_disagree_widen_the_uncertainty() -> None:
         split(torn, placement=0.0, noise_w=1e-5).uncertainty
         > 100 * split(calm, placement=0.0, noise_w=1e-5).uncertainty
     )
+
+
+@pytest.mark.parametrize("lag", [0.0, 300.0])
+def test_what_a_filter_smears_over_the_edges_is_half_put_back_and_as_much_in_doubt(lag: float) -> None:
+    # A low-pass of 20 samples sees a step up at 1000 + lag and one back at 5000 - lag; its middle lies 20 later.
+    tau, low_a, high_a = 20.0, 2e-3, 12e-3
+    up, down = 1000.0 + lag, 5000.0 - lag
+    bounds = np.arange(6001.0)
+    rise, fall = np.maximum(bounds - up, 0.0), np.maximum(bounds - down, 0.0)
+    charge = low_a * bounds + (high_a - low_a) * (
+        (rise + tau * np.expm1(-rise / tau)) - (fall + tau * np.expm1(-fall / tau))
+    )
+    placement = dataclasses.replace(exact(1020.0, 5020.0), response=tau / math.e)
+    made = score_window(reading(np.diff(charge), np.full(6000, 3.0), placement), instrument(NOTHING, NOTHING, 0.0))
+    true_j = 3.0 * (low_a * 4000 + (high_a - low_a) * (down - up)) * PERIOD_S
+    smeared_j = made.energy_j.part(TermName.RESPONSE)
+    assert smeared_j == pytest.approx(
+        3.0 * (high_a - low_a) * tau / math.e * PERIOD_S if not lag else 0.0, rel=0.1, abs=1e-9
+    )
+    assert abs(made.energy_j.value - true_j) < 1.1 * smeared_j + 1e-9 * true_j
