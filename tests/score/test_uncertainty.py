@@ -58,6 +58,7 @@ def test_welch_and_satterthwaite_as_in_gum_h1() -> None:
     terms = [term(25.0, freedom=18), term(9.7, freedom=25.6), term(2.9, freedom=50), term(16.6, freedom=2)]
     expected = quadrature(terms) ** 4 / (25**4 / 18 + 9.7**4 / 25.6 + 2.9**4 / 50 + 16.6**4 / 2)
     assert effective_degrees_of_freedom(terms) == pytest.approx(expected)
+    assert math.floor(expected) == 16
     assert quadrature(terms) == pytest.approx(31.7, abs=0.1)
 
 
@@ -78,8 +79,13 @@ def test_an_estimate_says_what_it_is_made_of_and_survives_json() -> None:
 
 @given(st.floats(min_value=1e-6, max_value=1e6))
 def test_scaling_keeps_the_relative_uncertainty(factor: float) -> None:
-    estimate = Estimate.combine(10.0, [term(0.5), term(0.1, freedom=4)])
-    assert estimate.scaled(factor).relative_uncertainty == pytest.approx(estimate.relative_uncertainty)
+    terms = [term(0.5), term(0.1, freedom=4), limits_of_error(TermName.CLOCK, 0.4, "ppm")]
+    estimate = Estimate.combine(10.0, terms)
+    for sign in (1, -1):
+        scaled = estimate.scaled(sign * factor)
+        again = Estimate.combine(sign * factor * 10.0, [each.scaled(factor) for each in terms])
+        assert scaled.relative_uncertainty == pytest.approx(estimate.relative_uncertainty)
+        assert scaled.interval == pytest.approx(again.interval, rel=1e-5)
 
 
 @pytest.mark.parametrize(("count", "exact"), [(3, 1.1602), (5, 1.1976), (7, 1.2137)])
