@@ -90,8 +90,8 @@ def _energies(scene: Scene, brief: int = 0) -> str:
     if energy_j is None:
         return f"{count}, none scored" if any(window.refused for window in windows) else count
     median = "" if brief else "median "
-    disputed = scene.run.proof is not None and bool(scene.run.proof.disputes)
-    return f"{count}, {'place DISPUTED, ' if disputed else ''}{median}{_energy(energy_j, scene.run.uncertainty_j, with_k)} an inference"
+    disputed = "place DISPUTED, " if scene.run.proof is not None and scene.run.proof.disputes else ""
+    return f"{count}, {disputed}{median}{_energy(energy_j, scene.run.uncertainty_j, with_k)} an inference"
 
 
 def _energy_of(window: ShownWindow) -> str:
