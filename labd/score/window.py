@@ -168,7 +168,7 @@ def _edge_placement(reading: WindowReading, opening: Split, closing: Split, peri
     """A later opening edge takes energy away, a later closing one adds it; a shift of both nearly cancels.
 
     That holds while the edges stay within the samples that they cut. What both are shifted by beyond that trades power
-    inside the window for power outside of it, one way or the other, by the same chance.
+    inside the window for power outside of it, whichever way they are shifted.
     """
     placement = reading.placement
     lost = opening.slope_w * placement.u_start
@@ -180,7 +180,7 @@ def _edge_placement(reading: WindowReading, opening: Split, closing: Split, peri
         float(np.mean(side[:near]))
         for side in (reading.first.outside, reading.first.inside, reading.last.outside, reading.last.inside)
     )
-    traded = math.hypot(after_w - begun_w, before_w - ended_w) / math.sqrt(2) * shared * min(1.0, shared / WITHIN)
+    traded = max(abs(after_w - begun_w), abs(before_w - ended_w)) * shared * min(1.0, shared / WITHIN)
     return Term(
         name=TermName.EDGE_PLACEMENT,
         standard_uncertainty=period_s * math.sqrt(max(0.0, variance, traded**2)),
