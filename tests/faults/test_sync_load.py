@@ -180,7 +180,7 @@ class Wrong:
             "board-3",
             "load_stuck",
             "load",
-            "the sync load is not seen: 0 of the 8 edges of a burst",
+            "the sync load is not seen: 0 of the [48] edges of a burst",
         ),
     ],
     ids=str,
